@@ -1,0 +1,42 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help install demo test test-all check bench docs app clean
+
+help: ## show the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,app,bench,docs,dev]'
+	@touch $(STAMP)
+
+install: $(STAMP) ## make .venv with everything in it
+
+demo: $(STAMP) ## train on the embedded digits, evaluate, write pictures
+	rm -rf runs/demo
+	$(BIN)/softperm train jigsaw --preset digits-2x2 --out runs/demo
+
+test: $(STAMP) ## run the tests but the slow ones
+	$(BIN)/pytest -q
+
+test-all: $(STAMP) ## run all tests
+	$(BIN)/pytest -q -m ''
+
+check: $(STAMP) ## lint, format and type check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP) ## run the benchmarks
+	$(BIN)/python benchmarks/train_epoch.py
+
+docs: $(STAMP) ## build the documentation in site/
+	$(BIN)/mkdocs build --strict --quiet
+
+app: $(STAMP) ## serve the page to play with
+	$(BIN)/python -m softperm.app
+
+clean: ## remove what the other targets made
+	rm -rf .venv site runs dist .mypy_cache .ruff_cache .pytest_cache

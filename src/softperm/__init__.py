@@ -1,0 +1,44 @@
+"""Differentiable permutations for PyTorch: Sinkhorn, matching, Gumbel-Sinkhorn."""
+
+from softperm import distributions, metrics, nn, puzzles
+from softperm.ops import (
+    SinkhornInfo,
+    gumbel_matching,
+    gumbel_sinkhorn,
+    log_sinkhorn,
+    matching,
+    sample_gumbel,
+    sinkhorn,
+    straight_through,
+)
+from softperm.permutations import (
+    apply_permutation,
+    compose_permutations,
+    invert_permutation,
+    permutation_indices,
+    permutation_matrix,
+    random_permutation,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SinkhornInfo",
+    "apply_permutation",
+    "compose_permutations",
+    "distributions",
+    "gumbel_matching",
+    "gumbel_sinkhorn",
+    "invert_permutation",
+    "log_sinkhorn",
+    "matching",
+    "metrics",
+    "nn",
+    "permutation_indices",
+    "permutation_matrix",
+    "puzzles",
+    "random_permutation",
+    "sample_gumbel",
+    "sinkhorn",
+    "straight_through",
+]

@@ -1,0 +1,118 @@
+"""Argument checks shared by the operators, with messages that repeat what was given."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def shape_of(x: Tensor) -> tuple[int, ...]:
+    """The shape as a plain tuple, which prints as the user typed it."""
+    return tuple(x.shape)
+
+
+def can_read_values(x: Tensor) -> bool:
+    """Whether looking at the values costs no device synchronisation and breaks no tracing."""
+    return (
+        x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and not isinstance(x, torch._subclasses.FakeTensor)
+    )
+
+
+def require_tensor(x: object, name: str) -> None:
+    """Refuse everything that is not a tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+
+
+def require_float_matrix(x: object, name: str) -> None:
+    """Refuse everything that is not a floating-point tensor of square matrices."""
+    require_tensor(x, name)
+    assert isinstance(x, Tensor)
+    if x.dtype not in FLOAT_DTYPES:
+        raise TypeError(
+            f"{name} must have a floating dtype (float16, bfloat16, float32 or float64), "
+            f"got {x.dtype}"
+        )
+    if x.dim() < 2 or x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"{name} must have shape (*, n, n), got {shape_of(x)}")
+
+
+def require_log_alpha(log_alpha: Tensor) -> None:
+    """Refuse NaN and +inf, on top of `require_float_matrix`."""
+    require_float_matrix(log_alpha, "log_alpha")
+    if not can_read_values(log_alpha) or log_alpha.numel() == 0:
+        return
+    if not bool(log_alpha.amax() < torch.inf):  # one pass: NaN and +inf both propagate to amax
+        what = "NaN" if bool(log_alpha.isnan().any()) else "+inf"
+        raise ValueError(
+            f"log_alpha must be finite or -inf (a forbidden pair), got {what} in a tensor of "
+            f"shape {shape_of(log_alpha)}"
+        )
+
+
+def require_positive_int(value: object, name: str) -> None:
+    """Refuse everything but an integer of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def require_positive_float(value: object, name: str) -> None:
+    """Refuse everything but a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a float, got {type(value).__name__}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def require_odd(value: int, name: str) -> None:
+    """Refuse an even number."""
+    if value % 2 == 0:
+        raise ValueError(f"{name} must be odd, got {value}")
+
+
+def require_noise_scale(noise_scale: object) -> None:
+    """Refuse a noise scale that is not a finite number of at least 0."""
+    if isinstance(noise_scale, bool) or not isinstance(noise_scale, int | float):
+        raise TypeError(f"noise_scale must be a float, got {type(noise_scale).__name__}")
+    if not 0 <= noise_scale < float("inf"):
+        raise ValueError(f"noise_scale must be finite and at least 0, got {noise_scale}")
+
+
+def require_perm(perm: object, name: str = "perm") -> None:
+    """Refuse everything that is not an integer tensor whose rows are permutations of 0..n-1."""
+    require_tensor(perm, name)
+    assert isinstance(perm, Tensor)
+    if perm.dtype not in INDEX_DTYPES:
+        raise TypeError(f"{name} must hold integer indices (int64), got {perm.dtype}")
+    if perm.dim() < 1:
+        raise ValueError(f"{name} must have shape (*, n), got a scalar")
+    if not can_read_values(perm):
+        return
+    if not bool((perm.sort(-1).values == torch.arange(perm.shape[-1], device=perm.device)).all()):
+        raise ValueError(
+            f"{name} must hold every index 0..{perm.shape[-1] - 1} once along its last "
+            f"dimension, got shape {shape_of(perm)} with a repeated or missing index"
+        )
+
+
+def as_sample_shape(
+    sample_shape: int | list[int] | tuple[int, ...] | torch.Size,
+    name: str = "sample_shape",
+) -> torch.Size:
+    """`sample_shape` as a torch.Size; an int counts as one dimension."""
+    sizes = [sample_shape] if isinstance(sample_shape, int) else sample_shape
+    if not isinstance(sizes, list | tuple) or any(
+        isinstance(size, bool) or not isinstance(size, int) for size in sizes
+    ):
+        raise TypeError(f"{name} must be an int or a tuple of ints, got {sample_shape!r}")
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"{name} must hold integers of at least 0, got {sample_shape!r}")
+    return torch.Size(sizes)

@@ -1,0 +1,18 @@
+"""Data: MNIST, the embedded digits, folders of images, lists of numbers."""
+
+from softperm.data.digits import load_digits
+from softperm.data.folder import load_folder, read_image
+from softperm.data.images import ImageData, load_images
+from softperm.data.mnist import load_mnist, read_idx
+from softperm.data.numbers import uniform_lists
+
+__all__ = [
+    "ImageData",
+    "load_digits",
+    "load_folder",
+    "load_images",
+    "load_mnist",
+    "read_idx",
+    "read_image",
+    "uniform_lists",
+]

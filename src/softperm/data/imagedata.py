@@ -1,0 +1,37 @@
+"""Images in memory, ready for a task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Training and test images held in memory, with the statistics that normalise them.
+
+    Arguments:
+        train: Training images, uint8, (N, C, H, W).
+        test: Test images, uint8, (M, C, H, W).
+        mean: Mean of every channel, of pixel values in [0, 1], over the training images.
+        std: Standard deviation of every channel, likewise; 1 for a constant channel.
+    """
+
+    train: Tensor
+    test: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def with_statistics(train: Tensor, test: Tensor) -> ImageData:
+    """The images with the mean and standard deviation of the training part."""
+    counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in train.unbind(1)])
+    share = counts.double() / counts.sum(1, keepdim=True)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ values
+    variance = share @ values.square() - mean.square()
+    std = variance.clamp_min(0).sqrt()
+    std = torch.where(std < 1e-6, 1.0, std)
+    return ImageData(train, test, tuple(mean.tolist()), tuple(std.tolist()))

@@ -1,0 +1,157 @@
+"""MNIST, from its four IDX files, found or downloaded."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from softperm._checks import shape_of
+from softperm.data.imagedata import ImageData
+
+_BASE_URLS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+_SHA256 = {
+    "train-images-idx3-ubyte.gz": (
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
+    ),
+}
+_UNSIGNED_BYTE = 8
+
+
+def read_idx(path: str | Path) -> Tensor:
+    """The array in an IDX file of unsigned bytes, gzipped or not.
+
+    Arguments:
+        path: The file; whether it is gzipped is seen from its content.
+
+    Returns:
+        The array, uint8, of the shape that the file declares.
+
+    Raises:
+        ValueError: wrong magic number or element type, or fewer or more bytes than declared.
+        OSError: the file cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, "three.idx")
+        ...     _ = path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
+        ...     read_idx(path)
+        tensor([7, 8, 9], dtype=torch.uint8)
+    """
+    data = Path(path).read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path} is a damaged gzip file: {error}") from error
+    if len(data) < 4 or data[:2] != b"\0\0":
+        raise ValueError(
+            f"{path} must begin with the magic number 00 00 08 of an IDX file of bytes, "
+            f"got {data[:4].hex(' ') or 'an empty file'}"
+        )
+    if data[2] != _UNSIGNED_BYTE:
+        raise ValueError(f"{path} must hold unsigned bytes (IDX type 08), got type {data[2]:02x}")
+    n_dims = data[3]
+    header = 4 + 4 * n_dims
+    if len(data) < header:
+        raise ValueError(f"{path} ends within its header of {header} bytes, got {len(data)}")
+    shape = np.frombuffer(data, ">u4", n_dims, offset=4).astype(np.int64)
+    size = int(np.prod(shape))
+    if len(data) - header != size:
+        raise ValueError(
+            f"{path} declares {' x '.join(map(str, shape))} = {size} bytes, "
+            f"got {len(data) - header}"
+        )
+    array = np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    return torch.from_numpy(array.copy())
+
+
+def load_mnist(folder: str | Path | None = None) -> ImageData:
+    """MNIST: 60,000 training and 10,000 test images of 28 x 28 grey pixels.
+
+    Arguments:
+        folder: Where the four IDX files are, gzipped or not. When omitted they are read from
+            $SOFTPERM_DATA/mnist if that variable is set, and otherwise downloaded once, with
+            checksums, into the user's cache.
+
+    Returns:
+        The images, with the usual mean 0.1307 and standard deviation 0.3081.
+
+    Raises:
+        ValueError: a file is damaged, or images and labels differ in number.
+        OSError: a file is missing or cannot be downloaded.
+
+    Example:
+        >>> load_mnist("no/such/folder")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: no/such/folder must hold train-images-idx3-ubyte or ...-ubyte.gz
+    """
+    if folder is None and os.environ.get("SOFTPERM_DATA"):
+        folder = Path(os.environ["SOFTPERM_DATA"]) / "mnist"
+    paths = [_download(name) if folder is None else _find(Path(folder), name) for name in _SHA256]
+    train, test = (_read_part(*paths[i : i + 2]) for i in (0, 2))
+    return ImageData(train, test, (0.1307,), (0.3081,))
+
+
+def _read_part(image_path: Path, label_path: Path) -> Tensor:
+    """Images with a channel dimension; the labels only prove that the files belong together."""
+    images, labels = read_idx(image_path), read_idx(label_path)
+    if images.dim() != 3:
+        raise ValueError(f"{image_path} must hold images (n, H, W), got shape {shape_of(images)}")
+    if labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"{image_path} and {label_path} must hold the same number of images and labels, "
+            f"got {len(images)} and labels of shape {shape_of(labels)}"
+        )
+    return images.unsqueeze(1)
+
+
+def _find(folder: Path, name: str) -> Path:
+    """The file called `name`, or its unzipped form."""
+    for path in (folder / name, folder / name.removesuffix(".gz")):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"{folder} must hold {name.removesuffix('.gz')} or ...-ubyte.gz")
+
+
+def _download(name: str) -> Path:
+    """The file called `name` in the user's cache, fetched if it is not there or damaged."""
+    import pooch
+
+    failures: list[str] = []
+    for base in _BASE_URLS:
+        try:
+            path = pooch.retrieve(
+                base + name,
+                known_hash=f"sha256:{_SHA256[name]}",
+                fname=name,
+                path=pooch.os_cache("softperm") / "mnist",
+                progressbar=True,
+            )
+            return Path(path)
+        except (OSError, ValueError) as error:
+            failures.append(f"{base}: {str(error).splitlines()[0]}")
+    raise OSError(
+        f"cannot download {name} ({'; '.join(failures)}); set SOFTPERM_DATA to a folder that holds "
+        f"mnist/{name}"
+    )

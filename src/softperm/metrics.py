@@ -1,0 +1,160 @@
+"""How far a predicted permutation is from the true one; one value a permutation.
+
+With `labels`, items of the same label are interchangeable (two all-black puzzle pieces): of all
+permutations that put the same labels in the same positions, the one nearest to the target counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from softperm._checks import require_perm, require_tensor, shape_of
+from softperm.permutations import invert_permutation
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
+    from torch import Tensor
+
+__all__ = ["kendall_tau", "prop_any_wrong", "prop_wrong"]
+
+
+def kendall_tau(
+    perm: Integer[Tensor, "*#batch n"],
+    target: Integer[Tensor, "*#batch n"],
+    labels: Integer[Tensor, "*#batch n"] | None = None,
+) -> Float[Tensor, "*batch"]:
+    r"""Kendall's rank correlation between two permutations.
+
+    .. math:: \tau = 1 - \frac{4\,\#\{i < i' : \text{ordered differently}\}}{n (n - 1)}
+
+    1 when equal, -1 when reversed, 0 in expectation for a random one; 1 for a single item.
+
+    Arguments:
+        perm: Predicted indices, shape (\*, n).
+        target: True indices, shape (\*, n); batch dimensions broadcast.
+        labels: Items of equal label are interchangeable, shape (\*, n).
+
+    Returns:
+        Kendall's tau, in the default dtype, shape (\*).
+
+    Raises:
+        TypeError: an argument is not an integer tensor.
+        ValueError: a row is not a permutation, or the shapes do not fit.
+
+    Example:
+        >>> kendall_tau(torch.tensor([0, 2, 1]), torch.tensor([0, 1, 2]))
+        tensor(0.3333)
+        >>> kendall_tau(torch.tensor([0, 2, 1]), torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]))
+        tensor(1.)
+    """
+    perm, target, labels = _broadcast(perm, target, labels)
+    n = perm.shape[-1]
+    if n < 2:
+        return perm.new_ones(perm.shape[:-1], dtype=torch.get_default_dtype())
+    if labels is not None:
+        perm = _order_within_labels(perm, target, labels)
+    places = perm.gather(-1, invert_permutation(target))  # predicted places, in the true order
+    inversions = torch.zeros(places.shape[:-1], dtype=torch.int64, device=places.device)
+    for i in range(n - 1):  # a loop over items keeps memory at O(n) a permutation
+        inversions += (places[..., i + 1 :] < places[..., i : i + 1]).sum(-1)
+    return 1 - 4 * inversions.to(torch.get_default_dtype()) / (n * (n - 1))
+
+
+def prop_wrong(
+    perm: Integer[Tensor, "*#batch n"],
+    target: Integer[Tensor, "*#batch n"],
+    labels: Integer[Tensor, "*#batch n"] | None = None,
+) -> Float[Tensor, "*batch"]:
+    r"""The share of items at a wrong position.
+
+    Arguments:
+        perm: Predicted indices, shape (\*, n).
+        target: True indices, shape (\*, n); batch dimensions broadcast.
+        labels: Items of equal label are interchangeable, shape (\*, n).
+
+    Returns:
+        A share in [0, 1], in the default dtype, shape (\*).
+
+    Raises:
+        TypeError: an argument is not an integer tensor.
+        ValueError: a row is not a permutation, or the shapes do not fit.
+
+    Example:
+        >>> prop_wrong(torch.tensor([0, 2, 1, 3]), torch.tensor([0, 1, 2, 3]))
+        tensor(0.5000)
+    """
+    wrong = _wrong(perm, target, labels)
+    return wrong.sum(-1).to(torch.get_default_dtype()) / max(wrong.shape[-1], 1)
+
+
+def prop_any_wrong(
+    perm: Integer[Tensor, "*#batch n"],
+    target: Integer[Tensor, "*#batch n"],
+    labels: Integer[Tensor, "*#batch n"] | None = None,
+) -> Float[Tensor, "*batch"]:
+    r"""1 where any item is at a wrong position, else 0; its mean is the share of such permutations.
+
+    Arguments:
+        perm: Predicted indices, shape (\*, n).
+        target: True indices, shape (\*, n); batch dimensions broadcast.
+        labels: Items of equal label are interchangeable, shape (\*, n).
+
+    Returns:
+        Zeros and ones, in the default dtype, shape (\*).
+
+    Raises:
+        TypeError: an argument is not an integer tensor.
+        ValueError: a row is not a permutation, or the shapes do not fit.
+
+    Example:
+        >>> prop_any_wrong(torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 1]))
+        tensor([0., 1.])
+    """
+    return _wrong(perm, target, labels).any(-1).to(torch.get_default_dtype())
+
+
+def _broadcast(
+    perm: Tensor, target: Tensor, labels: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Check the arguments and bring them to one shape."""
+    require_perm(perm, "perm")
+    require_perm(target, "target")
+    given = {"perm": perm, "target": target}
+    if labels is not None:
+        require_tensor(labels, "labels")
+        if labels.is_floating_point() or labels.is_complex():
+            raise TypeError(f"labels must hold integers, got {labels.dtype}")
+        given["labels"] = labels
+    shapes = ", ".join(f"{name} {shape_of(x)}" for name, x in given.items())
+    if len({x.shape[-1:] for x in given.values()}) > 1:
+        raise ValueError(f"arguments must have the same number of items n, got {shapes}")
+    try:
+        perm, target, *rest = torch.broadcast_tensors(*(x.long() for x in given.values()))
+    except RuntimeError:
+        raise ValueError(f"batch dimensions must broadcast, got {shapes}") from None
+    return perm, target, rest[0] if rest else None
+
+
+def _wrong(perm: Tensor, target: Tensor, labels: Tensor | None) -> Tensor:
+    """Whether each item (with labels: each position) holds something wrong."""
+    perm, target, labels = _broadcast(perm, target, labels)
+    if labels is None:
+        return perm != target
+    found = labels.gather(-1, invert_permutation(perm))
+    wanted = labels.gather(-1, invert_permutation(target))
+    return found != wanted
+
+
+def _order_within_labels(perm: Tensor, target: Tensor, labels: Tensor) -> Tensor:
+    """Give every label's positions to its items in their true order.
+
+    Exchanging two items that are in the wrong order never adds a discordant pair, so this
+    permutation has the largest Kendall's tau of all that place the same labels.
+    """
+    n = perm.shape[-1]
+    classes = labels.unsqueeze(-1).eq(labels.unsqueeze(-2)).int().argmax(-1)  # in 0..n-1
+    items = (classes * n + target).argsort(-1)
+    positions = (classes * n + perm).sort(-1).values % n
+    return torch.empty_like(positions).scatter(-1, items, positions)

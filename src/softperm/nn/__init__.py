@@ -1,0 +1,7 @@
+"""Networks that give `log_alpha`, and the permutation that follows from it."""
+
+from softperm.nn.base import SinkhornNet
+from softperm.nn.conv import SinkhornConvNet
+from softperm.nn.sorting import SinkhornSortNet
+
+__all__ = ["SinkhornConvNet", "SinkhornNet", "SinkhornSortNet"]

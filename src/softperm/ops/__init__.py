@@ -1,0 +1,21 @@
+"""The operators of the paper: Sinkhorn, matching, Gumbel noise and their two distributions."""
+
+from softperm.ops.gumbel import (
+    gumbel_matching,
+    gumbel_sinkhorn,
+    sample_gumbel,
+    straight_through,
+)
+from softperm.ops.matching import matching
+from softperm.ops.sinkhorn import SinkhornInfo, log_sinkhorn, sinkhorn
+
+__all__ = [
+    "SinkhornInfo",
+    "gumbel_matching",
+    "gumbel_sinkhorn",
+    "log_sinkhorn",
+    "matching",
+    "sample_gumbel",
+    "sinkhorn",
+    "straight_through",
+]

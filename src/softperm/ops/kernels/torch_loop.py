@@ -1,0 +1,114 @@
+"""The Sinkhorn iteration in plain PyTorch, on any device.
+
+With ``L = log_alpha / tau`` the l-step iterate is ``log S_ij = L_ij + u_i + v_j``. Only the two
+scaling vectors change, so storing them for every step is enough to reverse the iteration exactly:
+
+    u_t,i = -logsumexp_j(L_ij + v_{t-1,j})        (rows, v_0 = 0)
+    v_t,j = -logsumexp_i(L_ij + u_t,i)            (columns)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Iterate(NamedTuple):
+    """What the forward pass leaves behind: the result and all that reverses it."""
+
+    out: Tensor  # (*, n, n): S, or log S
+    u: Tensor  # (*, l, n): row scalings of every step, in the log domain
+    v: Tensor  # (*, l, n): column scalings
+    iters: Tensor  # (*,) int64: steps done
+    error: Tensor  # (*,): largest |row sum - 1| of S
+
+
+def working_dtype(x: Tensor) -> torch.dtype:
+    """float64 wherever the device has it: at |L| = 1e8 a float32 scaling is off by 4 in the log."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def _rows(L: Tensor, v: Tensor) -> Tensor:
+    return -(L + v.unsqueeze(-2)).logsumexp(-1)
+
+
+def _columns(L: Tensor, u: Tensor) -> Tensor:
+    return -(L + u.unsqueeze(-1)).logsumexp(-2)
+
+
+def _row_error(u: Tensor, u_next: Tensor) -> Tensor:
+    """The largest |row sum - 1| of a step, read off the row scalings of the next step."""
+    difference = (u - u_next).expm1().abs()
+    return difference.amax(-1) if u.shape[-1] else difference.new_zeros(u.shape[:-1])
+
+
+def forward(x: Tensor, n_iters: int, tol: float, log: bool) -> Iterate:
+    """Iterate `n_iters` times, or per matrix until the row error is below `tol` (0: never)."""
+    L = x.to(working_dtype(x)).contiguous()
+    u = v = L.new_zeros(L.shape[:-1])
+    us: list[Tensor] = []
+    vs: list[Tensor] = []
+    running = torch.ones(L.shape[:-2], dtype=torch.bool, device=L.device)
+    iters = torch.zeros(L.shape[:-2], dtype=torch.int64, device=L.device)
+    for _ in range(n_iters):
+        u_next = _rows(L, v)
+        if tol > 0:
+            if us:
+                running = running & ~(_row_error(u, u_next) < tol)
+                if not bool(running.any()):
+                    break
+            keep = running.unsqueeze(-1)
+            u_next = torch.where(keep, u_next, u)
+            u, v = u_next, torch.where(keep, _columns(L, u_next), v)
+        else:
+            u, v = u_next, _columns(L, u_next)
+        iters = iters + running
+        us.append(u)
+        vs.append(v)
+    error = _row_error(u, _rows(L, v))
+    # A stopped iteration leaves the last scalings in the unused rows of the history.
+    us += [u] * (n_iters - len(us))
+    vs += [v] * (n_iters - len(vs))
+    out = L + u.unsqueeze(-1) + v.unsqueeze(-2)
+    out = (out if log else out.exp()).to(x.dtype)
+    return Iterate(out, torch.stack(us, -2), torch.stack(vs, -2), iters, error.to(x.dtype))
+
+
+def backward(
+    grad: Tensor, x: Tensor, out: Tensor, u: Tensor, v: Tensor, iters: Tensor, log: bool
+) -> Tensor:
+    """The exact gradient with respect to `x`, by running the iteration in reverse."""
+    L = x.to(u.dtype).contiguous()
+    grad = grad.to(u.dtype)
+    g = grad if log else grad * out
+    dx = g.clone(memory_format=torch.contiguous_format)
+    du, dv = g.sum(-1), g.sum(-2)
+    last = int(iters.max()) if iters.numel() else 0
+    for t in reversed(range(last)):
+        live = (t < iters).unsqueeze(-1)
+        u_t = u[..., t, :].unsqueeze(-1)
+        by_column = (L + u_t + v[..., t, :].unsqueeze(-2)).exp()  # columns sum to 1
+        dv_t = torch.where(live, dv, 0)
+        dx -= by_column * dv_t.unsqueeze(-2)
+        du_t = torch.where(live, du, 0) - (by_column @ dv_t.unsqueeze(-1)).squeeze(-1)
+        before = v[..., t - 1, :].unsqueeze(-2) if t > 0 else 0.0
+        by_row = (L + u_t + before).exp()  # rows sum to 1
+        dx -= by_row * du_t.unsqueeze(-1)
+        dv = torch.where(live, -(by_row.mT @ du_t.unsqueeze(-1)).squeeze(-1), dv)
+        du = torch.where(live, 0, du)
+    return dx.to(x.dtype)
+
+
+def differentiable(x: Tensor, n_iters: int, iters: Tensor, log: bool) -> Tensor:
+    """The same iterate as a graph that autograd can differentiate any number of times."""
+    L = x.to(working_dtype(x))
+    v = L.new_zeros(L.shape[:-1])
+    u = v
+    for t in range(n_iters):
+        live = (t < iters).unsqueeze(-1)
+        u = torch.where(live, _rows(L, v), u)
+        v = torch.where(live, _columns(L, u), v)
+    out = L + u.unsqueeze(-1) + v.unsqueeze(-2)
+    return (out if log else out.exp()).to(x.dtype)

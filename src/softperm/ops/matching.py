@@ -1,0 +1,68 @@
+"""The matching operator M(X): the permutation that maximises the sum of its entries in X."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from softperm._checks import can_read_values, require_log_alpha, shape_of
+from softperm.ops.kernels import scipy_matching
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+
+
+@torch.library.custom_op("softperm::matching", mutates_args=())
+def _matching(x: Tensor) -> Tensor:
+    perm = scipy_matching.matching(x)
+    if can_read_values(perm) and perm.numel() and bool((perm < 0).any()):
+        first = tuple((perm < 0).any(-1).nonzero()[0].tolist())
+        where = f" at batch index {first}" if first else ""
+        raise ValueError(
+            f"log_alpha must leave at least one permutation possible, got a matrix{where} whose "
+            f"-inf entries forbid them all, in shape {shape_of(x)}"
+        )
+    return perm
+
+
+@_matching.register_fake
+def _(x: Tensor) -> Tensor:
+    return x.new_empty(x.shape[:-1], dtype=torch.int64)
+
+
+@_matching.register_vmap
+def _(info: object, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
+    return _matching(x.movedim(in_dims[0], 0)), 0
+
+
+def matching(log_alpha: Float[Tensor, "*batch n n"]) -> Int64[Tensor, "*batch n"]:
+    r"""The permutation with the largest total score: an exact linear assignment.
+
+    .. math:: M(X) = \operatorname*{argmax}_{P \in \mathcal{P}_n} \langle P, X \rangle_F
+        = \lim_{\tau \to 0} S(X / \tau)
+
+    Arguments:
+        log_alpha: Scores, any floating dtype, shape (\*, n, n). Any permutation that avoids the
+            entries at -inf is preferred to none.
+
+    Returns:
+        Indices ``perm[..., i] = j``, int64, shape (\*, n). Not differentiable. Among permutations
+        of equal score one is chosen, always the same for the same input. `permutation_matrix`
+        makes it a matrix.
+
+    Raises:
+        TypeError: `log_alpha` is not a floating-point tensor.
+        ValueError: it is not square, holds NaN or +inf, or its -inf entries forbid every
+            permutation.
+
+    Source: Mena et al., ICLR 2018, equation (3) and Theorem 1.
+
+    Example:
+        >>> matching(torch.tensor([[1.0, 3.0], [2.0, 5.0]]))
+        tensor([0, 1])
+    """
+    require_log_alpha(log_alpha)
+    perm: Tensor = _matching(log_alpha.detach())
+    return perm

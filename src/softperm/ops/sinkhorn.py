@@ -1,0 +1,239 @@
+"""The Sinkhorn operator S(X): alternate row and column normalisation of exp(X)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+
+import torch
+from torch import Tensor
+
+from softperm._checks import (
+    FLOAT_DTYPES,
+    can_read_values,
+    require_log_alpha,
+    require_positive_int,
+    shape_of,
+)
+from softperm.ops.kernels import sinkhorn_op, torch_loop
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int64
+
+Backend = Literal["auto", "torch"]
+_BACKENDS = ("auto", "torch")
+
+
+class SinkhornInfo(NamedTuple):
+    r"""How a Sinkhorn iteration ended, one entry a matrix.
+
+    Arguments:
+        n_iters: Iterations done, int64, shape (\*).
+        row_error: Largest distance of a row sum from 1, shape (\*). Columns sum to 1.
+        converged: Whether `row_error` is below `tol`, bool, shape (\*); without `tol`, all False.
+
+    Example:
+        >>> from softperm import sinkhorn
+        >>> _, info = sinkhorn(torch.zeros(3, 3), tol=1e-3, return_info=True)
+        >>> info.n_iters, info.converged
+        (tensor(1), tensor(True))
+    """
+
+    n_iters: Int64[Tensor, "*batch"]
+    row_error: Float[Tensor, "*batch"]
+    converged: Bool[Tensor, "*batch"]
+
+
+def check_tau(tau: object, batch_shape: torch.Size) -> None:
+    """Refuse a temperature that is not positive or does not fit the batch."""
+    if isinstance(tau, Tensor):
+        if tau.dtype not in FLOAT_DTYPES:
+            raise TypeError(f"tau must be a float or a floating tensor, got dtype {tau.dtype}")
+        if can_read_values(tau) and not bool(((tau > 0) & tau.isfinite()).all()):
+            raise ValueError(f"tau must be positive and finite, got {tau.tolist()}")
+        try:
+            torch.broadcast_shapes(tau.shape, batch_shape)
+        except RuntimeError:
+            raise ValueError(
+                f"tau must broadcast against the batch dimensions {tuple(batch_shape)} of "
+                f"log_alpha, got shape {shape_of(tau)}"
+            ) from None
+    elif isinstance(tau, bool) or not isinstance(tau, int | float):
+        raise TypeError(f"tau must be a float or a floating tensor, got {type(tau).__name__}")
+    elif not 0 < tau < float("inf"):
+        raise ValueError(f"tau must be positive and finite, got {tau}")
+
+
+def _check_tol(tol: object) -> None:
+    if tol is None:
+        return
+    if isinstance(tol, bool) or not isinstance(tol, int | float):
+        raise TypeError(f"tol must be None or a float, got {type(tol).__name__}")
+    if not 0 < tol < float("inf"):
+        raise ValueError(f"tol must be positive and finite, got {tol}")
+
+
+def _divide(x: Tensor, tau: float | Tensor) -> Tensor:
+    """x / tau, one tau a matrix when it is a tensor, with a finite gradient at -inf entries."""
+    if not isinstance(tau, Tensor):
+        return x if tau == 1 else x / tau
+    forbidden = x == -torch.inf
+    ratio = x.masked_fill(forbidden, 0) / tau.to(x.dtype)[..., None, None]
+    return ratio.masked_fill(forbidden, -torch.inf)
+
+
+def _check_support(x: Tensor) -> None:
+    """Refuse a matrix with nothing but -inf in a row or a column: no sum can become 1."""
+    if not can_read_values(x) or x.numel() == 0:
+        return
+    low, high = x.aminmax()
+    if bool(high == torch.inf):
+        raise ValueError("log_alpha / tau must not overflow, got +inf: increase tau")
+    if bool(low > -torch.inf):
+        return
+    for dim, name in ((-1, "row"), (-2, "column")):
+        if bool((x.amax(dim) == -torch.inf).any()):
+            raise ValueError(
+                f"log_alpha must leave at least one permutation possible, got a {name} of -inf "
+                f"alone in shape {shape_of(x)}"
+            )
+
+
+def _solve(
+    log_alpha: Tensor,
+    tau: float | Tensor,
+    n_iters: int,
+    tol: float | None,
+    backend: Backend,
+    log: bool,
+) -> tuple[Tensor, SinkhornInfo]:
+    """Check the arguments, then divide and iterate in `torch_loop.working_dtype`."""
+    require_log_alpha(log_alpha)
+    check_tau(tau, log_alpha.shape[:-2])
+    require_positive_int(n_iters, "n_iters")
+    _check_tol(tol)
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}")
+    # Divided in float32, entries of 1e4 at tau = 1e-4 would already be off by 4.
+    x = _divide(log_alpha.to(torch_loop.working_dtype(log_alpha)), tau)
+    _check_support(x)
+    out, _, _, iters, error = sinkhorn_op.sinkhorn(x, n_iters, float(tol or 0.0), log)
+    return out.to(log_alpha.dtype), SinkhornInfo(iters, error, error < (tol or 0.0))
+
+
+@overload
+def sinkhorn(
+    log_alpha: Tensor,
+    tau: float | Tensor = ...,
+    n_iters: int = ...,
+    *,
+    tol: float | None = ...,
+    backend: Backend = ...,
+    return_info: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def sinkhorn(
+    log_alpha: Tensor,
+    tau: float | Tensor = ...,
+    n_iters: int = ...,
+    *,
+    tol: float | None = ...,
+    backend: Backend = ...,
+    return_info: Literal[True],
+) -> tuple[Tensor, SinkhornInfo]: ...
+def sinkhorn(
+    log_alpha: Float[Tensor, "*#batch n n"],
+    tau: float | Float[Tensor, "*#batch"] = 1.0,
+    n_iters: int = 20,
+    *,
+    tol: float | None = None,
+    backend: Backend = "auto",
+    return_info: bool = False,
+) -> Float[Tensor, "*batch n n"] | tuple[Float[Tensor, "*batch n n"], SinkhornInfo]:
+    r"""The doubly stochastic matrix that l row and column normalisations make of log_alpha / tau.
+
+    .. math:: S^0(X) = \exp(X), \quad S^l(X) = T_c(T_r(S^{l-1}(X))), \quad X = \log\alpha / \tau
+
+    T_r divides by the row sums, T_c by the column sums: columns sum to 1, rows approximately.
+    Computed in the log domain; the gradient is that of the l steps, exactly, in memory
+    O(n^2 + l n) a matrix.
+
+    Arguments:
+        log_alpha: Unnormalised log-probability that item i belongs at position j, any floating
+            dtype, shape (\*, n, n). -inf forbids a pair.
+        tau: Temperature: a positive float, or a tensor that broadcasts against the batch
+            dimensions (differentiable).
+        n_iters: Number l of iterations, at least 1; with `tol`, the most that are done.
+        tol: Stop a matrix when its largest row-sum error is below this.
+        backend: How to compute it: "auto" or "torch".
+        return_info: Return a `SinkhornInfo` as well.
+
+    Returns:
+        S^l(log_alpha / tau), dtype of `log_alpha`, shape (\*, n, n); with `return_info` a pair.
+        Every dtype is computed in float64 (in float32 on devices without it).
+
+    Raises:
+        TypeError: an argument has the wrong type, or `log_alpha` an integer, boolean or complex
+            dtype.
+        ValueError: `log_alpha` is not square, holds NaN or +inf or a row or column of -inf alone;
+            or `tau`, `n_iters` or `tol` is out of range.
+
+    Source: Mena et al., ICLR 2018, equations (1) and (2).
+
+    Example:
+        >>> S = sinkhorn(torch.tensor([[2.0, 0.0], [0.0, 2.0]]))
+        >>> S
+        tensor([[0.8808, 0.1192],
+                [0.1192, 0.8808]])
+        >>> S.sum(0)
+        tensor([1., 1.])
+    """
+    out, info = _solve(log_alpha, tau, n_iters, tol, backend, log=False)
+    return (out, info) if return_info else out
+
+
+@overload
+def log_sinkhorn(
+    log_alpha: Tensor,
+    tau: float | Tensor = ...,
+    n_iters: int = ...,
+    *,
+    tol: float | None = ...,
+    backend: Backend = ...,
+    return_info: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def log_sinkhorn(
+    log_alpha: Tensor,
+    tau: float | Tensor = ...,
+    n_iters: int = ...,
+    *,
+    tol: float | None = ...,
+    backend: Backend = ...,
+    return_info: Literal[True],
+) -> tuple[Tensor, SinkhornInfo]: ...
+def log_sinkhorn(
+    log_alpha: Float[Tensor, "*#batch n n"],
+    tau: float | Float[Tensor, "*#batch"] = 1.0,
+    n_iters: int = 20,
+    *,
+    tol: float | None = None,
+    backend: Backend = "auto",
+    return_info: bool = False,
+) -> Float[Tensor, "*batch n n"] | tuple[Float[Tensor, "*batch n n"], SinkhornInfo]:
+    r"""The logarithm of `sinkhorn`, exact where the matrix itself underflows to 0.
+
+    .. math:: \log S^l(X)_{ij} = X_{ij} + u_i + v_j, \quad X = \log\alpha / \tau
+
+    Arguments, errors and source are those of `sinkhorn`.
+
+    Returns:
+        log S^l(log_alpha / tau), dtype of `log_alpha`, shape (\*, n, n); with `return_info` a
+        pair with a `SinkhornInfo`.
+
+    Example:
+        >>> log_sinkhorn(torch.tensor([[0.0, -500.0], [-500.0, 0.0]]))
+        tensor([[   0., -500.],
+                [-500.,    0.]])
+    """
+    out, info = _solve(log_alpha, tau, n_iters, tol, backend, log=True)
+    return (out, info) if return_info else out

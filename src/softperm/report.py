@@ -1,0 +1,85 @@
+"""What a finished run shows: its pictures and its table of metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from rich.table import Table
+
+from softperm.metrics import prop_wrong
+from softperm.nn import SinkhornNet
+from softperm.permutations import apply_permutation
+from softperm.plotting import plot_curves, plot_puzzles, plot_temperatures, save
+from softperm.puzzles import assemble, identical_pieces
+from softperm.tasks import Jigsaw, Sorting, Task
+from softperm.training.run import Run
+
+_EXAMPLES = 6
+_UP_TO_IDENTICAL = "_up_to_identical"
+
+
+def metrics_table(metrics: dict[str, float]) -> Table:
+    """Metrics in rows; where there is a value up to identical pieces, it stands in a column."""
+    both = any(name.endswith(_UP_TO_IDENTICAL) for name in metrics)
+    table = Table("metric", "value" if not both else "raw")
+    if both:
+        table.add_column("up to identical pieces")
+    for name, value in metrics.items():
+        if name.endswith(_UP_TO_IDENTICAL):
+            continue
+        cells = [name, f"{value:.4f}"]
+        if both and name + _UP_TO_IDENTICAL in metrics:
+            cells.append(f"{metrics[name + _UP_TO_IDENTICAL]:.4f}")
+        table.add_row(*cells)
+    return table
+
+
+def metrics_line(metrics: dict[str, float]) -> str:
+    """All metrics in one line."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+def draw_curves(run: Run) -> list[Path]:
+    """Training curves, once an epoch is finished."""
+    rows = run.read_metrics()
+    if not rows:
+        return []
+    return [save(plot_curves(rows), run.folder / "curves.png")]
+
+
+@torch.no_grad()
+def draw_puzzles(task: Jigsaw, net: SinkhornNet, device: torch.device, run: Run) -> list[Path]:
+    """Test puzzles with their solutions, and the permutation matrices of the first of them."""
+    pieces, scrambled, target, perm = next(task.solved(net, device, _EXAMPLES))
+    k = task.puzzle.pieces
+    restored = apply_permutation(perm, scrambled)
+    share = prop_wrong(perm, target, identical_pieces(scrambled))
+    images = {"original": pieces, "scrambled": scrambled, "restored": restored}
+    columns = {title: assemble(value, k) for title, value in images.items()}
+    wrong = [round(value * k * k) for value in share.tolist()]
+    scores = net.log_alpha(task.puzzle.normalise(scrambled[:1]))[0]
+    return [
+        save(plot_puzzles(columns, k, wrong), run.folder / "puzzles.png"),
+        save(plot_temperatures(scores), run.folder / "temperatures.png"),
+    ]
+
+
+@torch.no_grad()
+def draw_sorting(task: Sorting, net: SinkhornNet, device: torch.device, run: Run) -> list[Path]:
+    """The permutation matrices of one test list, whose items are in ascending order.
+
+    With the items in order a right answer is the identity.
+    """
+    scores = net.log_alpha(task.test_lists().to(device)[0].sort().values)
+    return [save(plot_temperatures(scores), run.folder / "temperatures.png")]
+
+
+def draw(task: Task, net: SinkhornNet, device: torch.device, run: Run) -> list[Path]:
+    """All pictures of a run."""
+    pictures = draw_curves(run)
+    if isinstance(task, Jigsaw):
+        pictures += draw_puzzles(task, net, device, run)
+    elif isinstance(task, Sorting):
+        pictures += draw_sorting(task, net, device, run)
+    return pictures

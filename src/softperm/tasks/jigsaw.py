@@ -1,0 +1,220 @@
+"""Jigsaw puzzles: put the shuffled pieces of an image back, learnt without labels."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softperm._checks import (
+    require_noise_scale,
+    require_odd,
+    require_positive_float,
+    require_positive_int,
+)
+from softperm.data import load_images
+from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
+from softperm.nn import SinkhornConvNet, SinkhornNet
+from softperm.permutations import apply_permutation
+from softperm.puzzles import identical_pieces, scramble, split
+
+_EVALUATION_SEED = 0
+_EVALUATION_BATCH = 250  # the activations of more images fall out of the cache
+
+
+@dataclass(frozen=True)
+class JigsawConfig:
+    """Settings of the jigsaw task; the defaults are those of the tutorial's run.
+
+    Arguments:
+        data: Images to train and test on: digits (embedded), mnist, or a folder of images.
+        pieces: Pieces a side: the puzzle has pieces x pieces of them.
+        image_size: Side in pixels to which the images of a folder are brought.
+        channels: Channels to which the images of a folder are converted, 1 (grey) or 3 (colour).
+        hidden_channels: Channels of the convolution.
+        kernel_size: Side of the convolution's kernel, odd.
+        tau: Temperature of the Gumbel-Sinkhorn samples.
+        n_iters: Sinkhorn iterations.
+        noise_scale: Scale of the Gumbel noise.
+        n_samples: Gumbel-Sinkhorn samples an image in every step.
+    """
+
+    data: str = "mnist"
+    pieces: int = 2
+    image_size: int | None = None
+    channels: int | None = None
+    hidden_channels: int = 32
+    kernel_size: int = 5
+    tau: float = 0.1
+    n_iters: int = 20
+    noise_scale: float = 1.0
+    n_samples: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("pieces", "hidden_channels", "kernel_size", "n_iters", "n_samples"):
+            require_positive_int(getattr(self, name), name)
+        require_odd(self.kernel_size, "kernel_size")
+        require_positive_float(self.tau, "tau")
+        require_noise_scale(self.noise_scale)
+
+
+@dataclass(frozen=True)
+class Puzzle:
+    """A kind of puzzle and the network for it: all that solving one takes.
+
+    Arguments:
+        pieces: Pieces a side.
+        channels: Channels of an image.
+        height: Height of an image in pixels.
+        width: Width of an image in pixels.
+        mean: Mean of every channel, of pixel values in [0, 1].
+        std: Standard deviation of every channel.
+        hidden_channels: As in `SinkhornConvNet`; so are the rest.
+
+    Example:
+        >>> puzzle = Puzzle(2, 1, 28, 28, (0.1307,), (0.3081,))
+        >>> pieces = puzzle.cut(torch.zeros(5, 1, 28, 28, dtype=torch.uint8))
+        >>> puzzle.make_net().eval()(puzzle.normalise(pieces))[1].shape
+        torch.Size([5, 4])
+    """
+
+    pieces: int
+    channels: int
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    hidden_channels: int = 32
+    kernel_size: int = 5
+    tau: float = 0.1
+    n_iters: int = 20
+    noise_scale: float = 1.0
+
+    def make_net(self) -> SinkhornConvNet:
+        """A new network, initialised from torch's global generator."""
+        return SinkhornConvNet(
+            self.channels,
+            self.pieces**2,
+            (-(-self.height // self.pieces), -(-self.width // self.pieces)),
+            self.hidden_channels,
+            self.kernel_size,
+            self.tau,
+            self.n_iters,
+            noise_scale=self.noise_scale,
+        )
+
+    def cut(self, images: Tensor) -> Tensor:
+        """The pieces of uint8 images, uint8; padding is black."""
+        return split(images, self.pieces)
+
+    def normalise(self, pieces: Tensor) -> Tensor:
+        """uint8 pieces as the network reads them: float32, mean 0 and variance 1 a channel."""
+        shape = (self.channels, 1, 1)
+        mean = torch.tensor(self.mean, device=pieces.device).reshape(shape)
+        std = torch.tensor(self.std, device=pieces.device).reshape(shape)
+        return (pieces.float() / 255 - mean) / std
+
+
+class Jigsaw:
+    r"""The jigsaw task.
+
+    .. math:: \text{loss} = \frac1B \sum_b \lVert x_b - P_b^\top \tilde x_b \rVert_2^2
+
+    with the pieces x_b of image b, the same pieces scrambled, and P_b the network's Gumbel-Sinkhorn
+    sample (averaged over `n_samples`).
+
+    Arguments:
+        config: The settings.
+
+    Raises:
+        ValueError, OSError: the data cannot be read or do not fit the settings.
+
+    Source: Mena et al., ICLR 2018, section 5.2.
+    """
+
+    def __init__(self, config: JigsawConfig) -> None:
+        self.config = config
+        self.images = load_images(config.data, size=config.image_size, channels=config.channels)
+        channels, height, width = self.images.train.shape[1:]
+        self.puzzle = Puzzle(
+            config.pieces,
+            channels,
+            height,
+            width,
+            self.images.mean,
+            self.images.std,
+            config.hidden_channels,
+            config.kernel_size,
+            config.tau,
+            config.n_iters,
+            config.noise_scale,
+        )
+
+    @property
+    def n_train(self) -> int:
+        """Training images in an epoch."""
+        return len(self.images.train)
+
+    def make_net(self) -> SinkhornConvNet:
+        """A new network, initialised from torch's global generator."""
+        return self.puzzle.make_net()
+
+    def describe(self) -> dict[str, Any]:
+        """The fields of `Puzzle`."""
+        return asdict(self.puzzle)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Training images, uint8, (B, C, H, W)."""
+        return self.images.train[indices].to(generator.device, non_blocking=True)
+
+    def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Squared error of the softly restored pieces: summed over an image, mean over images."""
+        pieces = self.puzzle.cut(batch)
+        scrambled, _ = scramble(pieces, generator)
+        ordered, _ = net(
+            self.puzzle.normalise(scrambled), (self.config.n_samples,), generator=generator
+        )
+        error: Tensor = (ordered - self.puzzle.normalise(pieces)).square().sum()
+        return error / (self.config.n_samples * len(batch))
+
+    @torch.no_grad()
+    def solved(
+        self, net: SinkhornNet, device: torch.device, n_images: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Test images in batches: pieces, scrambled pieces, true and predicted permutations."""
+        net.eval()
+        generator = torch.Generator(device).manual_seed(_EVALUATION_SEED)
+        for images in self.images.test[:n_images].split(_EVALUATION_BATCH):
+            pieces = self.puzzle.cut(images.to(device))
+            scrambled, target = scramble(pieces, generator)
+            _, perm = net(self.puzzle.normalise(scrambled))
+            yield pieces, scrambled, target, perm
+
+    def evaluate(self, net: SinkhornNet, device: torch.device) -> dict[str, float]:
+        """Mean over all test images of every metric; scrambles are the same every time.
+
+        Distances are norms of the difference of pixel values in [0, 1].
+        """
+        sums: defaultdict[str, float] = defaultdict(float)
+        for pieces, scrambled, target, perm in self.solved(net, device):
+            labels = identical_pieces(scrambled)
+            difference = apply_permutation(perm, scrambled).flatten(1).float()
+            difference = (difference - pieces.flatten(1)) / 255
+            values = {
+                "kendall_tau": kendall_tau(perm, target),
+                "prop_wrong": prop_wrong(perm, target),
+                "prop_any_wrong": prop_any_wrong(perm, target),
+                "kendall_tau_up_to_identical": kendall_tau(perm, target, labels),
+                "prop_wrong_up_to_identical": prop_wrong(perm, target, labels),
+                "prop_any_wrong_up_to_identical": prop_any_wrong(perm, target, labels),
+                "exact_reconstruction": (difference == 0).all(-1),
+                "l1": difference.abs().sum(-1),
+                "l2": difference.square().sum(-1).sqrt(),
+            }
+            for name, value in values.items():
+                sums[name] += value.sum(dtype=torch.float64).item()
+        return {name: total / len(self.images.test) for name, total in sums.items()}

@@ -1,0 +1,135 @@
+"""Sorting numbers: put a list in ascending order, learnt from the sorted list alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softperm._checks import require_noise_scale, require_positive_float, require_positive_int
+from softperm.data import uniform_lists
+from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
+from softperm.nn import SinkhornNet, SinkhornSortNet
+from softperm.permutations import invert_permutation
+
+_EVALUATION_SEED = 0
+
+
+@dataclass(frozen=True)
+class SortingConfig:
+    """Settings of the sorting task; the defaults are those of the paper's code.
+
+    Arguments:
+        n_items: Numbers in a list.
+        low: Lower end of the interval that training lists are drawn from.
+        high: Upper end of that interval.
+        test_low: Lower end of the interval that test lists are drawn from.
+        test_high: Upper end of that interval.
+        train_lists: Lists in an epoch; every epoch draws new ones.
+        test_lists: Lists in the test set, the same every time.
+        hidden_features: Units of the hidden layer.
+        tau: Temperature of the Gumbel-Sinkhorn samples.
+        n_iters: Sinkhorn iterations.
+        noise_scale: Scale of the Gumbel noise.
+        n_samples: Gumbel-Sinkhorn samples a list in every step.
+    """
+
+    n_items: int = 10
+    low: float = 0.0
+    high: float = 1.0
+    test_low: float = 0.0
+    test_high: float = 1.0
+    train_lists: int = 10_000
+    test_lists: int = 1_000
+    hidden_features: int = 32
+    tau: float = 1.0
+    n_iters: int = 10
+    noise_scale: float = 1.0
+    n_samples: int = 5
+
+    def __post_init__(self) -> None:
+        counts = ("n_items", "train_lists", "test_lists", "hidden_features", "n_iters", "n_samples")
+        for name in counts:
+            require_positive_int(getattr(self, name), name)
+        require_positive_float(self.tau, "tau")
+        require_noise_scale(self.noise_scale)
+        for low, high in (("low", "high"), ("test_low", "test_high")):
+            if not getattr(self, low) < getattr(self, high):
+                raise ValueError(
+                    f"{low} must be below {high}, got {getattr(self, low)} and "
+                    f"{getattr(self, high)}"
+                )
+
+
+class Sorting:
+    r"""The sorting task.
+
+    .. math:: \text{loss} = \frac1{BK} \sum_{b,k}
+        \lVert \operatorname{sort}(x_b) - P_{bk}^\top x_b \rVert_2^2
+
+    with K = `n_samples` Gumbel-Sinkhorn samples P_bk of list b.
+
+    Arguments:
+        config: The settings.
+
+    Source: Mena et al., ICLR 2018, section 5.1.
+    """
+
+    def __init__(self, config: SortingConfig) -> None:
+        self.config = config
+
+    @property
+    def n_train(self) -> int:
+        """Lists in an epoch."""
+        return self.config.train_lists
+
+    def make_net(self) -> SinkhornSortNet:
+        """A new network, initialised from torch's global generator."""
+        c = self.config
+        return SinkhornSortNet(
+            c.n_items, c.hidden_features, c.tau, c.n_iters, noise_scale=c.noise_scale
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The settings."""
+        return asdict(self.config)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """New lists, one for every index."""
+        c = self.config
+        return uniform_lists(len(indices), c.n_items, low=c.low, high=c.high, generator=generator)
+
+    def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Squared error of the softly sorted lists: summed over a list, mean over the rest."""
+        n_samples = self.config.n_samples
+        ordered, _ = net(batch, (n_samples,), generator=generator)
+        error: Tensor = (ordered - batch.sort(-1).values).square().sum()
+        return error / (n_samples * len(batch))
+
+    def test_lists(self) -> Tensor:
+        """The test set, the same every time, (test_lists, n_items)."""
+        c = self.config
+        generator = torch.Generator().manual_seed(_EVALUATION_SEED)
+        return uniform_lists(
+            c.test_lists, c.n_items, low=c.test_low, high=c.test_high, generator=generator
+        )
+
+    @torch.no_grad()
+    def evaluate(self, net: SinkhornNet, device: torch.device) -> dict[str, float]:
+        """Mean over all test lists of every metric; l1 and l2 are norms of the difference."""
+        lists = self.test_lists().to(device)
+        net.eval()
+        ordered, perm = net(lists)
+        ranked = lists.sort(-1)
+        target = invert_permutation(ranked.indices)
+        difference = ordered - ranked.values
+        values = {
+            "kendall_tau": kendall_tau(perm, target),
+            "prop_wrong": prop_wrong(perm, target),
+            "prop_any_wrong": prop_any_wrong(perm, target),
+            "l1": difference.abs().sum(-1),
+            "l2": difference.square().sum(-1).sqrt(),
+        }
+        return {name: value.double().mean().item() for name, value in values.items()}

@@ -1,0 +1,67 @@
+"""Settings of the training loop, whatever the task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from softperm._checks import require_positive_float, require_positive_int
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def pick_device(device: Device) -> torch.device:
+    """The device that is meant: with "auto" CUDA, then MPS, then the CPU.
+
+    Raises:
+        ValueError: the device is not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if device == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available[device]:
+        there = ", ".join(name for name, found in available.items() if found)
+        raise ValueError(f"device must be auto or one that is there ({there}), got {device}")
+    return torch.device(device)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of the training loop; the defaults are those of the tutorial's run.
+
+    Arguments:
+        epochs: Passes over the training data.
+        batch_size: Examples a step.
+        lr: Learning rate of Adam; with one_cycle its peak.
+        schedule: constant, or one_cycle: up from lr / 25 and down to almost 0.
+        warmup: Share of the steps in which one_cycle goes up.
+        seed: Seed of the initial weights, the order of the data, the scrambles and the noise.
+        device: Where to train; auto takes CUDA, then MPS, then the CPU.
+        precision: Numbers the network computes with; the mixed ones keep weights in float32.
+        deterministic: Use deterministic algorithms only: the same seed gives the same weights.
+    """
+
+    epochs: int = 5
+    batch_size: int = 64
+    lr: float = 1e-4
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    warmup: float = 0.3
+    seed: int = 0
+    device: Device = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    deterministic: bool = True
+
+    def __post_init__(self) -> None:
+        require_positive_int(self.epochs, "epochs")
+        require_positive_int(self.batch_size, "batch_size")
+        require_positive_float(self.lr, "lr")
+        if not 0 < self.warmup < 1:
+            raise ValueError(f"warmup must be between 0 and 1, got {self.warmup}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")

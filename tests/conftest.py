@@ -1,0 +1,80 @@
+"""In the tests every public function is held to the shapes and dtypes of its signature.
+
+A result that does not fit its annotation fails the test; so does a call whose arguments do not
+fit theirs, unless the function itself refuses it with a TypeError or ValueError.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import beartype
+import jaxtyping
+import pytest
+import torch
+from hypothesis import settings
+
+import softperm
+from softperm import metrics, puzzles
+
+settings.register_profile(
+    "softperm", deadline=None, derandomize=True, database=None, max_examples=30
+)
+settings.load_profile("softperm")
+
+NAMES = {name: getattr(jaxtyping, name) for name in dir(jaxtyping) if name[0].isupper()} | {
+    "Tensor": torch.Tensor,
+    "SampleShape": int | list[int] | tuple[int, ...] | torch.Size,
+}
+# An int is welcome wherever a float is (PEP 484's numeric tower).
+typechecker = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+
+
+def strict(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A copy of `function` that raises `jaxtyping.TypeCheckError` where its signature is broken."""
+    assert isinstance(function, types.FunctionType)
+    copy = types.FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__annotations__ = typing.get_type_hints(function, localns=NAMES)
+    return jaxtyping.jaxtyped(copy, typechecker=typechecker)
+
+
+def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, failing where its arguments or results break its own signature."""
+    checker = strict(function)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        try:
+            return checker(*args, **kwargs)
+        except jaxtyping.TypeCheckError as error:
+            if "checking the parameters" in str(error):
+                function(*args, **kwargs)  # is to refuse them itself
+            raise AssertionError(f"{function.__qualname__} breaks its signature") from error
+
+    return wrapper
+
+
+for module in (softperm, metrics, puzzles):
+    for name in module.__all__:
+        if inspect.isfunction(getattr(module, name)):
+            setattr(module, name, checked(getattr(module, name)))
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A source of randomness in a known state."""
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,151 @@
+"""The convolutional network, against a plain evaluation piece by piece."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from softperm import matching
+from softperm.nn import SinkhornConvNet
+from softperm.puzzles import assemble, scramble, split
+
+
+def count(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def convolution(net: SinkhornConvNet) -> nn.Conv2d:
+    (conv,) = (m for m in net.modules() if isinstance(m, nn.Conv2d))
+    return conv
+
+
+def linear(net: SinkhornConvNet) -> nn.Linear:
+    (layer,) = (m for m in net.modules() if isinstance(m, nn.Linear))
+    return layer
+
+
+def piece_by_piece(net: SinkhornConvNet, pieces: Tensor) -> Tensor:
+    """log_alpha of a single image (n, C, h, w): conv, ReLU, pool, flatten, W for each piece."""
+    conv, rows = convolution(net), []
+    for piece in pieces:
+        maps = F.relu(F.conv2d(piece, conv.weight, conv.bias, padding=conv.kernel_size[0] // 2))
+        window = [min(2, side) for side in piece.shape[-2:]]
+        rows.append(linear(net).weight @ F.max_pool2d(maps, window).flatten())
+    return torch.stack(rows)
+
+
+def test_parameters_of_the_tutorial() -> None:
+    net = SinkhornConvNet(1, 4, 14)
+    # 32 kernels of 5 x 5 with a bias, and 32 x 7 x 7 features to 4 logits without one.
+    assert count(net) == 32 * (25 + 1) + 32 * 49 * 4 == 7104
+    assert linear(net).bias is None
+
+
+def test_defaults_of_the_tutorial() -> None:
+    net = SinkhornConvNet(1, 4, 14)
+    assert convolution(net).kernel_size == (5, 5)
+    assert convolution(net).out_channels == 32
+    assert (net.tau, net.n_iters, net.noise_scale) == (1.0, 20, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("channels", "n", "size", "kernel"),
+    [
+        (1, 4, 14, 5),
+        (3, 9, 10, 3),
+        (1, 9, (7, 5), 5),
+        (2, 4, 3, 1),
+        (1, 16, 7, 9),
+        (1, 4, 1, 5),
+        (3, 6, (1, 4), 3),
+        (1, 1, (5, 1), 3),
+    ],
+)
+def test_equals_piece_by_piece(channels: int, n: int, size: Any, kernel: int) -> None:
+    torch.manual_seed(0)
+    net = SinkhornConvNet(channels, n, size, hidden_channels=6, kernel_size=kernel)
+    height, width = (size, size) if isinstance(size, int) else size
+    pieces = torch.randn(5, n, channels, height, width)
+    log_alpha = net.log_alpha(pieces)
+    assert log_alpha.shape == (5, n, n)
+    for image, found in zip(pieces, log_alpha, strict=True):
+        torch.testing.assert_close(found, piece_by_piece(net, image), atol=1e-5, rtol=1e-5)
+
+
+def test_one_convolution_for_the_whole_batch() -> None:
+    net, calls = SinkhornConvNet(1, 4, 6), list[torch.Size]()
+    convolution(net).register_forward_hook(lambda _, inputs, __: calls.append(inputs[0].shape))
+    net(torch.rand(8, 4, 1, 6, 6))
+    assert calls == [(32, 1, 6, 6)]
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3), (0,)])
+def test_shapes_in_training_and_evaluation(batch: tuple[int, ...]) -> None:
+    net = SinkhornConvNet(2, 4, (3, 5), 4, 3)
+    pieces = torch.rand(*batch, 4, 2, 3, 5)
+    ordered, P = net(pieces)
+    assert (ordered.shape, P.shape) == (pieces.shape, (*batch, 4, 4))
+    torch.testing.assert_close(P.sum(-2), torch.ones(*batch, 4))
+    ordered, P = net(pieces, sample_shape=6)
+    assert (ordered.shape, P.shape) == ((6, *pieces.shape), (6, *batch, 4, 4))
+    ordered, perm = net.eval()(pieces)
+    assert ordered.shape == pieces.shape
+    assert torch.equal(perm, matching(net.log_alpha(pieces)))
+
+
+def test_permuting_the_pieces_permutes_the_rows() -> None:
+    net = SinkhornConvNet(1, 9, 4)
+    pieces = torch.rand(3, 9, 1, 4, 4)
+    order = torch.randperm(9)
+    torch.testing.assert_close(net.log_alpha(pieces[:, order]), net.log_alpha(pieces)[:, order])
+
+
+def test_learns_to_order_two_by_two() -> None:
+    torch.manual_seed(0)
+    images = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8) + 0.05 * torch.randn(32, 1, 8, 8)
+    pieces = split(images, 2)
+    net = SinkhornConvNet(1, 4, 4, 8, 3, tau=0.5)
+    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(60):
+        scrambled, _ = scramble(pieces)
+        loss = (net(scrambled)[0] - pieces).square().sum((1, 2, 3, 4)).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    scrambled, perm = scramble(pieces)
+    ordered, found = net.eval()(scrambled)
+    assert float((found == perm).float().mean()) > 0.95
+    assert assemble(ordered, 2).shape == images.shape
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"in_channels": 0}, ValueError, "in_channels must be at least 1, got 0"),
+        ({"n_pieces": 0}, ValueError, "n_pieces must be at least 1, got 0"),
+        ({"n_pieces": 4.0}, TypeError, "n_pieces must be an int, got float"),
+        ({"piece_size": 0}, ValueError, "piece_size must be at least 1, got 0"),
+        ({"piece_size": (3, 0)}, ValueError, "piece_size must be at least 1, got 0"),
+        ({"piece_size": 14.0}, TypeError, "piece_size must be an int or a pair of ints, got 14.0"),
+        ({"piece_size": (1, 2, 3)}, TypeError, "piece_size must be an int or a pair of ints"),
+        ({"hidden_channels": -1}, ValueError, "hidden_channels must be at least 1, got -1"),
+        ({"kernel_size": 4}, ValueError, "kernel_size must be odd, got 4"),
+        ({"kernel_size": "5"}, TypeError, "kernel_size must be an int, got str"),
+        ({"tau": -1.0}, ValueError, "tau must be positive"),
+        ({"n_iters": 0}, ValueError, "n_iters must be at least 1"),
+        ({"noise_scale": -1.0}, ValueError, "noise_scale must be finite"),
+    ],
+)
+def test_errors(changes: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        SinkhornConvNet(**({"in_channels": 1, "n_pieces": 4, "piece_size": 14} | changes))
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 6, 7), (2, 3, 1, 6, 6), (2, 4, 3, 6, 6), (6, 6)])
+def test_pieces_of_another_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"pieces must have shape \(\*, 4, 1, 6, 6\), got \("):
+        SinkhornConvNet(1, 4, 6)(torch.rand(shape))

@@ -1,0 +1,198 @@
+"""The operators under torch.compile, torch.export, torch.func and torch.library's own checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from softperm import (
+    apply_permutation,
+    gumbel_matching,
+    gumbel_sinkhorn,
+    log_sinkhorn,
+    matching,
+    permutation_matrix,
+    sinkhorn,
+    straight_through,
+)
+from softperm.metrics import kendall_tau
+from softperm.ops.kernels import torch_loop
+from tests import references
+
+TAU = torch.tensor([0.5, 2.0])
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sinkhorn": lambda x: sinkhorn(x, 0.5),
+    "tol": lambda x: sinkhorn(x, 0.5, 50, tol=1e-3),
+    "tensor tau": lambda x: log_sinkhorn(x, TAU, 5),
+    "matching": matching,
+    "straight through": lambda x: straight_through(sinkhorn(x, 0.5)),
+    "no noise": lambda x: gumbel_sinkhorn(x, noise_scale=0.0, sample_shape=3),
+    "apply": lambda x: apply_permutation(sinkhorn(x), x) + apply_permutation(matching(x), x),
+    "metric": lambda x: kendall_tau(matching(x), matching(-x)),
+    "matrix": lambda x: permutation_matrix(matching(x)) * x,
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def scores(*shape: int) -> Tensor:
+    return references.matrices(shape).float()
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    return torch.compile(function, fullgraph=True, backend="aot_eager", **options)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_compiled_equals_eager(name: str) -> None:
+    function = FUNCTIONS[name]
+    x = scores(2, 4, 4).requires_grad_()
+    found, wanted = compiled(function)(x), function(x)
+    torch.testing.assert_close(found, wanted)
+    assert found.requires_grad == wanted.requires_grad
+    if found.requires_grad:
+        grads = [torch.autograd.grad(y.square().sum(), x)[0] for y in (found, wanted)]
+        torch.testing.assert_close(grads[0], grads[1])
+
+
+def test_compiled_with_changing_shapes() -> None:
+    function = compiled(lambda x: sinkhorn(x, 0.5), dynamic=True)
+    for n in (3, 4, 6):
+        x = scores(n, n, n)
+        torch.testing.assert_close(function(x), sinkhorn(x, 0.5))
+
+
+def test_compiled_samples() -> None:
+    x = scores(2, 4, 4)
+    P = compiled(lambda x: gumbel_sinkhorn(x, sample_shape=5))(x)
+    assert P.shape == (5, 2, 4, 4)
+    torch.testing.assert_close(P.sum(-2), torch.ones(5, 2, 4))
+    perm = compiled(lambda x: gumbel_matching(x, sample_shape=5))(x)
+    assert torch.equal(perm.sort(-1).values, torch.arange(4).expand(5, 2, 4))
+
+
+def test_compiled_transposed_input() -> None:
+    x = scores(2, 4, 4).mT
+    torch.testing.assert_close(compiled(lambda x: sinkhorn(x, 0.5) @ x)(x), sinkhorn(x, 0.5) @ x)
+
+
+def test_compiled_code_still_checks_shapes() -> None:
+    with pytest.raises(Exception, match="log_alpha must have shape"):
+        compiled(sinkhorn)(torch.zeros(2, 3))
+
+
+def test_exported() -> None:
+    class Net(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return sinkhorn(x, 0.5)
+
+    x = scores(2, 4, 4)
+    program = torch.export.export(Net(), (x,))
+    torch.testing.assert_close(program.module()(x), sinkhorn(x, 0.5))
+
+
+LAYOUTS: dict[str, Callable[[], Tensor]] = {
+    "contiguous": lambda: scores(3, 4, 4),
+    "transposed": lambda: scores(3, 4, 4).mT,
+    "expanded": lambda: scores(4, 4).expand(3, 4, 4),
+    "float64": lambda: scores(4, 4).double(),
+    "empty batch": lambda: scores(0, 3, 3),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("log", [False, True])
+def test_opcheck_sinkhorn(layout: str, log: bool) -> None:
+    x = LAYOUTS[layout]()
+    for tol in (0.0, 1e-2):
+        torch.library.opcheck(torch.ops.softperm.sinkhorn.default, (x, 4, tol, log))
+    out, u, v, iters, _ = torch_loop.forward(x, 4, 1e-2, log)
+    arguments = (torch.ones_like(x), x, out, u, v, iters, log)
+    torch.library.opcheck(torch.ops.softperm.sinkhorn_backward.default, arguments)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_opcheck_matching(layout: str) -> None:
+    torch.library.opcheck(torch.ops.softperm.matching.default, (LAYOUTS[layout](),))
+
+
+class TestFunc:
+    @pytest.mark.parametrize("operator", [sinkhorn, log_sinkhorn])
+    @pytest.mark.parametrize("in_dim", [0, 1, 2, -1])
+    @pytest.mark.parametrize("tol", [None, 1e-2])
+    def test_vmap(self, operator: Any, in_dim: int, tol: float | None) -> None:
+        x = references.matrices((5, 3, 3)).movedim(0, in_dim)
+        found = torch.func.vmap(lambda m: operator(m, 0.5, tol=tol), in_dims=in_dim)(x)
+        wanted = torch.stack([operator(m, 0.5, tol=tol) for m in x.movedim(in_dim, 0)])
+        torch.testing.assert_close(found, wanted)
+
+    def test_vmap_over_batches_and_tau(self) -> None:
+        x, tau = references.matrices((2, 4, 3, 3)), torch.tensor([0.5, 2.0], dtype=torch.float64)
+        found = torch.func.vmap(sinkhorn)(x, tau)
+        torch.testing.assert_close(found, sinkhorn(x, tau[:, None]))
+        inner = torch.func.vmap(torch.func.vmap(sinkhorn, in_dims=(0, None)))(x, tau)
+        torch.testing.assert_close(inner, found)
+
+    @pytest.mark.parametrize("function", [matching, gumbel_matching, straight_through])
+    def test_vmap_of_hard_functions(self, function: Any) -> None:
+        x = references.matrices((3, 3, 5)).abs() * 100
+        found = torch.func.vmap(function, in_dims=2, randomness="different")(x)
+        plain = [function(m) for m in x.movedim(2, 0)]
+        assert found.shape == torch.stack(plain).shape
+        if function is not gumbel_matching:
+            assert torch.equal(found, torch.stack(plain))
+
+    @pytest.mark.parametrize("operator", [sinkhorn, log_sinkhorn])
+    def test_grad(self, operator: Any) -> None:
+        def loss(x: Tensor, tau: Tensor, function: Any = operator) -> Tensor:
+            out: Tensor = function(x, tau, 4)
+            return out.square().sum()
+
+        reference = {
+            sinkhorn: references.sinkhorn_loop,
+            log_sinkhorn: references.log_sinkhorn_loop,
+        }[operator]
+        x, tau = references.matrices((3, 3)), torch.tensor(0.7, dtype=torch.float64)
+        found = torch.func.grad(loss, argnums=(0, 1))(x, tau)
+        leaves = x.clone().requires_grad_(), tau.clone().requires_grad_()
+        wanted = torch.autograd.grad(loss(*leaves, reference), leaves)
+        torch.testing.assert_close(found, wanted)
+
+    def test_per_sample_gradients(self) -> None:
+        def loss(x: Tensor) -> Tensor:
+            return sinkhorn(x, 0.5).square().sum()
+
+        x = references.matrices((5, 3, 3))
+        found = torch.func.vmap(torch.func.grad(loss))(x)
+        torch.testing.assert_close(found, torch.stack([torch.func.grad(loss)(m) for m in x]))
+
+    @pytest.mark.parametrize("order", [1, 2])
+    @pytest.mark.parametrize("tol", [None, 1e-1])
+    def test_jacobians(self, order: int, tol: float | None) -> None:
+        x = references.matrices((3, 3))
+        steps = int(sinkhorn(x, n_iters=6, tol=tol, return_info=True)[1].n_iters)
+        found: Any = lambda x: sinkhorn(x, n_iters=6, tol=tol)  # noqa: E731
+        wanted: Any = lambda x: references.sinkhorn_loop(x, 1.0, steps)  # noqa: E731
+        for _ in range(order):
+            found, wanted = torch.func.jacrev(found), torch.func.jacrev(wanted)
+        torch.testing.assert_close(found(x), wanted(x))
+
+    def test_forward_mode_is_refused_rather_than_wrong(self) -> None:
+        x = references.matrices((3, 3))
+        with pytest.raises(NotImplementedError):
+            torch.func.jvp(sinkhorn, (x,), (x,))
+
+    def test_straight_through_gradient(self) -> None:
+        weights = references.matrices((3, 3))
+        soft = sinkhorn(references.matrices((5, 3, 3)))
+        grad = torch.func.grad(lambda s: (straight_through(s) * weights).sum())
+        assert torch.equal(torch.func.vmap(grad)(soft), weights.expand(5, 3, 3))

@@ -1,0 +1,135 @@
+"""The jigsaw task: loss and metrics against a loop over images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from softperm.metrics import kendall_tau
+from softperm.nn import SinkhornConvNet, SinkhornNet
+from softperm.puzzles import assemble
+from softperm.tasks import Jigsaw, JigsawConfig, Puzzle
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def task() -> Jigsaw:
+    return Jigsaw(JigsawConfig(data="digits", pieces=2, kernel_size=3))
+
+
+class Oracle(SinkhornNet):
+    """Knows the test puzzles by heart."""
+
+    def __init__(self, task: Jigsaw) -> None:
+        super().__init__()
+        net = SinkhornConvNet(1, 4, 4)  # any permutation does: only the targets are read
+        self.answers = torch.cat([target for _, _, target, _ in task.solved(net, CPU)])
+
+    def log_alpha(self, items: Tensor) -> Tensor:
+        answers = self.answers[: len(items)]
+        self.answers = self.answers[len(items) :]
+        return torch.nn.functional.one_hot(answers, items.shape[1]).float()
+
+
+def test_a_perfect_solver_has_perfect_metrics(task: Jigsaw) -> None:
+    metrics = task.evaluate(Oracle(task), CPU)
+    ones = {"kendall_tau", "kendall_tau_up_to_identical", "exact_reconstruction"}
+    assert metrics == {name: 1.0 if name in ones else 0.0 for name in metrics}
+
+
+def test_metrics_against_a_loop_over_images(task: Jigsaw) -> None:
+    torch.manual_seed(0)
+    net = task.make_net()
+    metrics = task.evaluate(net, CPU)
+    exact, wrong, any_wrong, l1, l2, tau = ([] for _ in range(6))
+    for pieces, scrambled, target, perm in task.solved(net, CPU):
+        for b in range(len(pieces)):
+            restored = torch.empty_like(pieces[b])
+            for i, j in enumerate(perm[b].tolist()):
+                restored[j] = scrambled[b, i]
+            difference = (restored.double() - pieces[b].double()) / 255
+            exact.append(float((difference == 0).all()))
+            wrong.append((perm[b] != target[b]).double().mean().item())
+            any_wrong.append(float((perm[b] != target[b]).any()))
+            l1.append(difference.abs().sum().item())
+            l2.append(difference.norm().item())
+            tau.append(kendall_tau(perm[b], target[b]).item())
+    expected = {
+        "exact_reconstruction": exact,
+        "prop_wrong": wrong,
+        "prop_any_wrong": any_wrong,
+        "l1": l1,
+        "l2": l2,
+        "kendall_tau": tau,
+    }
+    for name, values in expected.items():
+        assert metrics[name] == pytest.approx(sum(values) / len(values), abs=1e-5), name
+    assert metrics["prop_any_wrong_up_to_identical"] == pytest.approx(
+        1 - metrics["exact_reconstruction"]
+    )
+    assert metrics == task.evaluate(net, CPU)
+
+
+def test_loss_is_the_squared_error_of_an_image(task: Jigsaw) -> None:
+    """A net that returns its input unordered leaves the distance of scrambled and original."""
+
+    class Lazy(torch.nn.Module):
+        def forward(
+            self, items: Tensor, sample_shape: Any, generator: torch.Generator
+        ) -> tuple[Tensor, None]:
+            self.items = items
+            return items.expand(*sample_shape, *items.shape), None
+
+    net = Lazy()
+    batch = task.batch(torch.arange(6), torch.Generator())
+    loss = task.loss(net, batch, torch.Generator().manual_seed(0))
+    original = task.puzzle.normalise(task.puzzle.cut(batch))
+    expected = sum(((a - b) ** 2).sum() for a, b in zip(net.items, original, strict=True)) / 6
+    torch.testing.assert_close(loss, expected)
+
+
+def test_loss_has_a_gradient_and_is_a_function_of_the_generator(task: Jigsaw) -> None:
+    net = task.make_net()
+    batch = task.batch(torch.arange(4), torch.Generator())
+    losses = [task.loss(net, batch, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+    losses[0].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+def test_normalise_gives_mean_zero_and_variance_one(task: Jigsaw) -> None:
+    pieces = task.puzzle.normalise(task.puzzle.cut(task.images.train))
+    assert pieces.mean().abs() < 1e-5
+    assert pieces.std() == pytest.approx(1, abs=1e-3)
+
+
+def test_sides_that_do_not_divide_are_padded_with_black() -> None:
+    puzzle = Puzzle(3, 1, 8, 8, (0.5,), (0.5,))
+    images = torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)
+    board = assemble(puzzle.cut(images), 3)
+    assert board.shape == (1, 1, 9, 9)
+    assert board[..., 8, :].eq(0).all()
+    assert board[..., :8, :8].eq(255).all()
+    net = puzzle.make_net().eval()
+    assert net(puzzle.normalise(puzzle.cut(images)))[1].shape == (1, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pieces", 0),
+        ("hidden_channels", 0),
+        ("kernel_size", 4),
+        ("tau", 0.0),
+        ("n_iters", 0),
+        ("noise_scale", -1.0),
+        ("n_samples", 0),
+    ],
+)
+def test_bad_settings_are_named(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        JigsawConfig(**{name: value})  # type: ignore[arg-type]
