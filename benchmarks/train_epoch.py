@@ -25,7 +25,7 @@ class Ours:
     def __init__(self, task: Jigsaw, config: TrainConfig) -> None:
         self.task = task
         self.net = task.make_net()
-        self.optimizer = torch.optim.Adam(self.net.parameters(), config.lr)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), config.lr, fused=True)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.batches = torch.randperm(task.n_train, generator=self.generator).split(
             config.batch_size

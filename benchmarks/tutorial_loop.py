@@ -7,7 +7,9 @@ at evaluation SciPy is called once for every matrix and once for every Kendall's
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import kendalltau
 from torch import Tensor, nn
@@ -17,7 +19,10 @@ MEAN, STD = 0.1307, 0.3081
 
 
 class Pictures(Dataset[Tensor]):
-    """MNIST pictures, converted and normalised one at a time."""
+    """MNIST pictures one at a time, as torchvision's data set and transforms give them.
+
+    torchvision makes a Pillow image of every picture, which the transform turns into a tensor.
+    """
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -26,7 +31,9 @@ class Pictures(Dataset[Tensor]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
-        return (self.images[index].float() / 255 - MEAN) / STD
+        picture = Image.fromarray(self.images[index, 0].numpy())
+        pixels = torch.from_numpy(np.array(picture, copy=True))[None]
+        return pixels.float().div(255).sub_(MEAN).div_(STD)
 
 
 def cut_one(image: Tensor, k: int = 2) -> Tensor:

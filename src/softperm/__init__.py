@@ -10,6 +10,7 @@ from softperm.ops import (
     sample_gumbel,
     sinkhorn,
     straight_through,
+    warm_up,
 )
 from softperm.permutations import (
     apply_permutation,
@@ -41,4 +42,5 @@ __all__ = [
     "sample_gumbel",
     "sinkhorn",
     "straight_through",
+    "warm_up",
 ]

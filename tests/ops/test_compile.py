@@ -23,6 +23,11 @@ from softperm.metrics import kendall_tau
 from softperm.ops.kernels import torch_loop
 from tests import references
 
+pytestmark = [  # PyTorch's own tracing does what PyTorch warns of
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning"),
+]
+
 TAU = torch.tensor([0.5, 2.0])
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sinkhorn": lambda x: sinkhorn(x, 0.5),
@@ -111,13 +116,16 @@ LAYOUTS: dict[str, Callable[[], Tensor]] = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("log", [False, True])
-def test_opcheck_sinkhorn(layout: str, log: bool) -> None:
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_opcheck_sinkhorn(layout: str, log: bool, backend: str) -> None:
     x = LAYOUTS[layout]()
+    tau = torch.full(x.shape[:-2], 0.5, dtype=torch.float64)
     for tol in (0.0, 1e-2):
-        torch.library.opcheck(torch.ops.softperm.sinkhorn.default, (x, 4, tol, log))
-    out, u, v, iters, _ = torch_loop.forward(x, 4, 1e-2, log)
-    arguments = (torch.ones_like(x), x, out, u, v, iters, log)
-    torch.library.opcheck(torch.ops.softperm.sinkhorn_backward.default, arguments)
+        arguments = (x, tau, 4, tol, log, backend)
+        torch.library.opcheck(torch.ops.softperm.sinkhorn.default, arguments)
+        _, iters, _ = torch_loop.forward(x, tau, 4, tol, log)
+        reverse = (torch.ones_like(x), x, tau, iters, 4, tol, log, backend)
+        torch.library.opcheck(torch.ops.softperm.sinkhorn_backward.default, reverse)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

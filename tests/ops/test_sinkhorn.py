@@ -237,14 +237,12 @@ class TestGradients:
 
     @pytest.mark.parametrize("tau", [1.0, 0.5, torch.tensor(0.5)])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_memory_is_of_two_matrices_and_the_scalings(self, dtype: Any, tau: Any) -> None:
+    def test_memory_does_not_grow_with_the_steps(self, dtype: Any, tau: Any) -> None:
         n, short, long = 30, 5, 100
         x = references.matrices((n, n)).to(dtype).requires_grad_()
         kept = [saved_elements(partial(sinkhorn, tau=tau, n_iters=k), x) for k in (short, long)]
-        # A step costs its two vectors; the rest is the matrix, its result and, where tau is a
-        # tensor, the mask of forbidden pairs and what division keeps.
-        assert kept[1] - kept[0] == 2 * n * (long - short)
-        assert kept[0] <= 4 * n * n + 2 * n * short + 10
+        # The matrix, its temperature and its number of steps; the scalings are computed again.
+        assert kept[0] == kept[1] <= n * n + 2
         loop = saved_elements(lambda x: references.sinkhorn_loop(x, 1.0, long), x)
         assert kept[1] < loop / 10
 
@@ -363,7 +361,11 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         r"log_alpha must leave at least one .* got a column .* \(3, 2, 2\)",
     ),
-    ({"log_alpha": ZEROS.double() + 1e300, "tau": 1e-300}, ValueError, "log_alpha / tau must not"),
+    (
+        {"log_alpha": ZEROS.double() + 1e300, "tau": 1e-300},
+        ValueError,
+        "log_alpha / tau must be below 1e.100",
+    ),
     ({"tau": 0.0}, ValueError, "tau must be positive and finite, got 0.0"),
     ({"tau": -1}, ValueError, "tau must be positive and finite, got -1"),
     ({"tau": math.inf}, ValueError, "tau must be positive and finite, got inf"),

@@ -36,12 +36,16 @@ def test_extreme_values_and_gradients(operator: Any, dtype: Any, scale: float, t
     wanted_out, wanted_grad = gradients(operator, x.double(), tau, 20)
     assert out.dtype == grad.dtype == dtype
     assert not bool(out.isnan().any() | grad.isnan().any())
-    rounding = torch.finfo(dtype).eps
+    # Twenty float32 iterations and one rounding to a shorter dtype.
+    rounding = max(torch.finfo(dtype).eps, 16 * torch.finfo(torch.float32).eps)
+    if dtype == torch.float64:
+        rounding = torch.finfo(dtype).eps
     torch.testing.assert_close(out, wanted_out.to(dtype), atol=rounding, rtol=rounding)
     if dtype != torch.float16:  # log S of -1e8, and gradients over 1e-4, are beyond its range
         assert bool(out.isfinite().all() & grad.isfinite().all())
     if bool(out.isfinite().all()):
-        largest = float(wanted_grad.abs().max())
+        # What reaches the matrix is of the order of 1 / tau; at low temperature it nearly cancels.
+        largest = max(float(wanted_grad.abs().max()), float((1 / torch.as_tensor(tau)).max()))
         torch.testing.assert_close(
             grad, wanted_grad.to(dtype), atol=2 * rounding * largest, rtol=2 * rounding
         )
@@ -127,7 +131,8 @@ def test_gradients_with_forbidden_pairs(n_iters: int) -> None:
     def loss(function: Any) -> Tensor:
         x = scores.masked_fill(~allowed, -torch.inf)
         weights = references.matrices(tuple(allowed.shape), seed=9)
-        return (function(x, 0.5, n_iters) * weights).sum()
+        total: Tensor = (function(x, 0.5, n_iters) * weights).sum()
+        return total
 
     (found,) = torch.autograd.grad(loss(sinkhorn), scores)
     (wanted,) = torch.autograd.grad(loss(references.sinkhorn_loop), scores)

@@ -24,6 +24,7 @@ CONFIG = TrainConfig(epochs=3, batch_size=8, lr=0.01, schedule="one_cycle", devi
 class ToyTask:
     """Sorts three numbers; sends itself a signal at a chosen call of `loss`."""
 
+    n_items = 3
     n_train = 40
 
     def __init__(self, stop_at: int | None = None, sig: signal.Signals = signal.SIGINT) -> None:

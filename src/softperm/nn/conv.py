@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from softperm._checks import require_odd, require_positive_int, shape_of
 from softperm.nn.base import SinkhornNet
@@ -83,10 +86,9 @@ class SinkhornConvNet(SinkhornNet):
             nn.Conv2d(in_channels, hidden_channels, kernel_size, padding=kernel_size // 2),
             nn.MaxPool2d(pool),
             nn.ReLU(),
-            nn.Flatten(),
         ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        features = hidden_channels * (height // pool[0]) * (width // pool[1])
-        self.head = nn.Linear(features, n_pieces, bias=False)
+        self.features = (hidden_channels, height // pool[0], width // pool[1])
+        self.head = nn.Linear(math.prod(self.features), n_pieces, bias=False)
 
     def log_alpha(self, items: Tensor) -> Tensor:
         r"""The logits of every piece, shape (\*, n, n).
@@ -98,5 +100,8 @@ class SinkhornConvNet(SinkhornNet):
             wanted = ", ".join(map(str, self.item_shape))
             raise ValueError(f"pieces must have shape (*, {wanted}), got {shape_of(items)}")
         n = self.item_shape[0]
-        logits: Tensor = self.head(self.encoder(items.reshape(-1, *self.item_shape[1:])))
+        features = self.encoder(items.reshape(-1, *self.item_shape[1:]))
+        # Flattening in memory order spares copies of all features; the weights are few.
+        weight = self.head.weight.reshape(n, *self.features).permute(0, 2, 3, 1)
+        logits = F.linear(features.permute(0, 2, 3, 1).flatten(1), weight.flatten(1))
         return logits.reshape(*items.shape[:-3], n)

@@ -8,6 +8,7 @@ from softperm.ops.gumbel import (
 )
 from softperm.ops.matching import matching
 from softperm.ops.sinkhorn import SinkhornInfo, log_sinkhorn, sinkhorn
+from softperm.ops.warm import warm_up
 
 __all__ = [
     "SinkhornInfo",
@@ -18,4 +19,5 @@ __all__ = [
     "sample_gumbel",
     "sinkhorn",
     "straight_through",
+    "warm_up",
 ]

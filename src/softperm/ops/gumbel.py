@@ -65,7 +65,7 @@ def sample_gumbel(
     draw = torch.float64 if dtype == torch.float64 else torch.float32
     u = torch.rand(as_sample_shape(shape, "shape"), dtype=draw, device=device, generator=generator)
     limits = torch.finfo(draw)
-    return u.clamp_(limits.tiny, 1 - limits.eps / 2).log_().neg_().log_().neg_().to(dtype)
+    return u.clamp(limits.tiny, 1 - limits.eps / 2).log_().neg_().log_().neg_().to(dtype)
 
 
 def _perturb(

@@ -14,9 +14,22 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int64
 
 
+_SCIPY_FROM = 512  # SciPy is quicker from this n on
+
+
+def _compute(x: Tensor) -> Tensor:
+    """The assignment, found on the CPU wherever the scores are."""
+    if x.shape[-1] >= _SCIPY_FROM:
+        return scipy_matching.matching(x)
+    from softperm.ops.kernels import numba_cpu  # Numba takes half a second to import
+
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return numba_cpu.matching(x.to("cpu", dtype)).to(x.device)
+
+
 @torch.library.custom_op("softperm::matching", mutates_args=())
 def _matching(x: Tensor) -> Tensor:
-    perm = scipy_matching.matching(x)
+    perm = _compute(x)
     if can_read_values(perm) and perm.numel() and bool((perm < 0).any()):
         first = tuple((perm < 0).any(-1).nonzero()[0].tolist())
         where = f" at batch index {first}" if first else ""

@@ -10,6 +10,7 @@ from torch import Tensor
 from softperm._checks import (
     FLOAT_DTYPES,
     can_read_values,
+    require_float_matrix,
     require_log_alpha,
     require_positive_int,
     shape_of,
@@ -19,8 +20,9 @@ from softperm.ops.kernels import sinkhorn_op, torch_loop
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
 
-Backend = Literal["auto", "torch"]
-_BACKENDS = ("auto", "torch")
+Backend = Literal["auto", "torch", "numba"]
+_BACKENDS = ("auto", "torch", "numba")
+_LARGEST = 1e100  # of log_alpha / tau; sums and differences of such numbers stay finite
 
 
 class SinkhornInfo(NamedTuple):
@@ -72,30 +74,37 @@ def _check_tol(tol: object) -> None:
         raise ValueError(f"tol must be positive and finite, got {tol}")
 
 
-def _divide(x: Tensor, tau: float | Tensor) -> Tensor:
-    """x / tau, one tau a matrix when it is a tensor, with a finite gradient at -inf entries."""
-    if not isinstance(tau, Tensor):
-        return x if tau == 1 else x / tau
-    forbidden = x == -torch.inf
-    ratio = x.masked_fill(forbidden, 0) / tau.to(x.dtype)[..., None, None]
-    return ratio.masked_fill(forbidden, -torch.inf)
-
-
-def _check_support(x: Tensor) -> None:
-    """Refuse a matrix with nothing but -inf in a row or a column: no sum can become 1."""
-    if not can_read_values(x) or x.numel() == 0:
+def _check_values(log_alpha: Tensor, tau: float | Tensor) -> None:
+    """Refuse NaN, +inf, magnitudes that overflow, and rows or columns of -inf alone."""
+    if not can_read_values(log_alpha) or log_alpha.numel() == 0:
         return
-    low, high = x.aminmax()
-    if bool(high == torch.inf):
-        raise ValueError("log_alpha / tau must not overflow, got +inf: increase tau")
-    if bool(low > -torch.inf):
+    low, high = (float(x) for x in log_alpha.detach().aminmax())  # one pass; NaN shows in both
+    if not high < torch.inf:
+        require_log_alpha(log_alpha)  # says which
+    smallest = float(tau.detach().min()) if isinstance(tau, Tensor) else tau
+    largest = max((abs(x) for x in (low, high) if x > -torch.inf), default=0.0)
+    if largest > _LARGEST * smallest:
+        raise ValueError(
+            f"log_alpha / tau must be below {_LARGEST:g} in magnitude, got entries of {largest:g} "
+            f"at tau {smallest:g}"
+        )
+    if low > -torch.inf:
         return
     for dim, name in ((-1, "row"), (-2, "column")):
-        if bool((x.amax(dim) == -torch.inf).any()):
+        if bool((log_alpha.amax(dim) == -torch.inf).any()):
             raise ValueError(
                 f"log_alpha must leave at least one permutation possible, got a {name} of -inf "
-                f"alone in shape {shape_of(x)}"
+                f"alone in shape {shape_of(log_alpha)}"
             )
+
+
+def _tau_per_matrix(tau: float | Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """x with the batch dimensions of both, and one temperature for every matrix of it."""
+    dtype = torch_loop.working_dtype(x)
+    if not isinstance(tau, Tensor):
+        return x, torch.full(x.shape[:-2], tau, dtype=dtype, device=x.device)
+    batch = torch.broadcast_shapes(x.shape[:-2], tau.shape)
+    return x.expand(*batch, *x.shape[-2:]), tau.to(x.device, dtype).expand(batch)
 
 
 def _solve(
@@ -106,17 +115,19 @@ def _solve(
     backend: Backend,
     log: bool,
 ) -> tuple[Tensor, SinkhornInfo]:
-    """Check the arguments, then divide and iterate in `torch_loop.working_dtype`."""
-    require_log_alpha(log_alpha)
+    """Check the arguments, then iterate in float32, or in float64 for float64."""
+    require_float_matrix(log_alpha, "log_alpha")
     check_tau(tau, log_alpha.shape[:-2])
     require_positive_int(n_iters, "n_iters")
     _check_tol(tol)
     if backend not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}")
-    # Divided in float32, entries of 1e4 at tau = 1e-4 would already be off by 4.
-    x = _divide(log_alpha.to(torch_loop.working_dtype(log_alpha)), tau)
-    _check_support(x)
-    out, _, _, iters, error = sinkhorn_op.sinkhorn(x, n_iters, float(tol or 0.0), log)
+    if backend == "numba" and log_alpha.device.type != "cpu":
+        raise ValueError(f"backend numba computes on the CPU, got log_alpha on {log_alpha.device}")
+    _check_values(log_alpha, tau)
+    dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
+    x, taus = _tau_per_matrix(tau, log_alpha.to(dtype))
+    out, iters, error = sinkhorn_op.sinkhorn(x, taus, n_iters, float(tol or 0.0), log, backend)
     return out.to(log_alpha.dtype), SinkhornInfo(iters, error, error < (tol or 0.0))
 
 
@@ -164,12 +175,13 @@ def sinkhorn(
             dimensions (differentiable).
         n_iters: Number l of iterations, at least 1; with `tol`, the most that are done.
         tol: Stop a matrix when its largest row-sum error is below this.
-        backend: How to compute it: "auto" or "torch".
+        backend: How to compute it: "numba" (compiled, on CPUs), "torch" (on any device), or "auto"
+            for the quicker one.
         return_info: Return a `SinkhornInfo` as well.
 
     Returns:
         S^l(log_alpha / tau), dtype of `log_alpha`, shape (\*, n, n); with `return_info` a pair.
-        Every dtype is computed in float64 (in float32 on devices without it).
+        float16 and bfloat16 are computed in float32.
 
     Raises:
         TypeError: an argument has the wrong type, or `log_alpha` an integer, boolean or complex

@@ -14,6 +14,10 @@ class Task(Protocol):
     """A problem that a Sinkhorn network is trained on."""
 
     @property
+    def n_items(self) -> int:
+        """Items in a list, which is the size of its permutation."""
+
+    @property
     def n_train(self) -> int:
         """Training examples in an epoch."""
 

@@ -23,7 +23,8 @@ from softperm.permutations import apply_permutation
 from softperm.puzzles import identical_pieces, scramble, split
 
 _EVALUATION_SEED = 0
-_EVALUATION_BATCH = 250  # the activations of more images fall out of the cache
+_EVALUATION_BATCH = 2500
+_NET_PIECES = 512  # the activations of more pieces at a time fall out of the cache
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,11 @@ class Jigsaw:
         )
 
     @property
+    def n_items(self) -> int:
+        """Pieces of an image."""
+        return self.config.pieces**2
+
+    @property
     def n_train(self) -> int:
         """Training images in an epoch."""
         return len(self.images.train)
@@ -173,12 +179,10 @@ class Jigsaw:
 
     def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Squared error of the softly restored pieces: summed over an image, mean over images."""
-        pieces = self.puzzle.cut(batch)
+        pieces = self.puzzle.normalise(self.puzzle.cut(batch))
         scrambled, _ = scramble(pieces, generator)
-        ordered, _ = net(
-            self.puzzle.normalise(scrambled), (self.config.n_samples,), generator=generator
-        )
-        error: Tensor = (ordered - self.puzzle.normalise(pieces)).square().sum()
+        ordered, _ = net(scrambled, (self.config.n_samples,), generator=generator)
+        error: Tensor = (ordered - pieces).square().sum()
         return error / (self.config.n_samples * len(batch))
 
     @torch.no_grad()
@@ -191,7 +195,8 @@ class Jigsaw:
         for images in self.images.test[:n_images].split(_EVALUATION_BATCH):
             pieces = self.puzzle.cut(images.to(device))
             scrambled, target = scramble(pieces, generator)
-            _, perm = net(self.puzzle.normalise(scrambled))
+            parts = scrambled.split(max(1, _NET_PIECES // scrambled.shape[1]))
+            perm = torch.cat([net(self.puzzle.normalise(part))[1] for part in parts])
             yield pieces, scrambled, target, perm
 
     def evaluate(self, net: SinkhornNet, device: torch.device) -> dict[str, float]:

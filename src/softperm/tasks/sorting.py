@@ -81,6 +81,11 @@ class Sorting:
         self.config = config
 
     @property
+    def n_items(self) -> int:
+        """Numbers in a list."""
+        return self.config.n_items
+
+    @property
     def n_train(self) -> int:
         """Lists in an epoch."""
         return self.config.train_lists

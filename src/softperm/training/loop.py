@@ -121,7 +121,7 @@ class _Trainer:
         self.fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
         torch.manual_seed(config.seed)
         net = task.make_net()
-        optimizer = Adam(net.parameters(), config.lr)
+        optimizer = Adam(net.parameters(), config.lr, fused=True)
         self.steps = -(-task.n_train // config.batch_size)
         self.schedule = _make_schedule(optimizer, config, self.steps * config.epochs)
         self.net, self.optimizer = self.fabric.setup(net, optimizer)

@@ -1,6 +1,6 @@
 """The Sinkhorn iteration as an operator: for torch.compile, torch.func and higher derivatives.
 
-`torch.library.custom_op` keeps the loop opaque to tracing; the autograd functions around it give
+`torch.library.custom_op` keeps the kernels opaque to tracing; the autograd functions around it give
 the gradient, also under the transforms of `torch.func`, which operators alone do not support.
 """
 
@@ -11,41 +11,61 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softperm._checks import can_read_values
 from softperm.ops.kernels import torch_loop
 
-FiveTensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+ThreeTensors = tuple[Tensor, Tensor, Tensor]
+
+
+def _kernel(x: Tensor, backend: str) -> Any:
+    """The module that computes: `forward` and `backward`."""
+    if backend == "torch" or x.device.type != "cpu":
+        return torch_loop
+    from softperm.ops.kernels import numba_cpu  # Numba takes half a second to import
+
+    return numba_cpu
 
 
 @torch.library.custom_op("softperm::sinkhorn", mutates_args=())
 def _forward(
-    x: Tensor, n_iters: int, tol: float, log: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return torch_loop.forward(x, n_iters, tol, log)
+    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    outputs: ThreeTensors = _kernel(x, backend).forward(x, tau, n_iters, tol, log)
+    return outputs
 
 
 @_forward.register_fake
-def _(x: Tensor, n_iters: int, tol: float, log: bool) -> FiveTensors:
-    batch, n = x.shape[:-2], x.shape[-1]
-    history = x.new_empty((*batch, n_iters, n), dtype=torch_loop.working_dtype(x))
-    return (
-        x.new_empty(x.shape),
-        history,
-        torch.empty_like(history),
-        x.new_empty(batch, dtype=torch.int64),
-        x.new_empty(batch),
-    )
+def _(x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str) -> ThreeTensors:
+    batch = x.shape[:-2]
+    iters = x.new_empty(batch, dtype=torch.int64)
+    return x.new_empty(x.shape), iters, x.new_empty(batch)
 
 
 @torch.library.custom_op("softperm::sinkhorn_backward", mutates_args=())
 def _backward(
-    grad: Tensor, x: Tensor, out: Tensor, u: Tensor, v: Tensor, iters: Tensor, log: bool
+    grad: Tensor,
+    x: Tensor,
+    tau: Tensor,
+    iters: Tensor,
+    n_iters: int,
+    tol: float,
+    log: bool,
+    backend: str,
 ) -> Tensor:
-    return torch_loop.backward(grad, x, out, u, v, iters, log)
+    dx: Tensor = _kernel(x, backend).backward(grad, x, tau, iters, n_iters, tol, log)
+    return dx
 
 
 @_backward.register_fake
 def _(
-    grad: Tensor, x: Tensor, out: Tensor, u: Tensor, v: Tensor, iters: Tensor, log: bool
+    grad: Tensor,
+    x: Tensor,
+    tau: Tensor,
+    iters: Tensor,
+    n_iters: int,
+    tol: float,
+    log: bool,
+    backend: str,
 ) -> Tensor:
     return x.new_empty(x.shape)
 
@@ -64,7 +84,7 @@ def _batched(values: tuple[Any, ...], dims: tuple[int | None, ...], size: int) -
 
 @_forward.register_vmap
 def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-    return _forward(*_batched(args, in_dims, info.batch_size)), (0,) * 5
+    return _forward(*_batched(args, in_dims, info.batch_size)), (0, 0, 0)
 
 
 @_backward.register_vmap
@@ -72,62 +92,95 @@ def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]
     return _backward(*_batched(args, in_dims, info.batch_size)), 0
 
 
+def _tau_gradient(dx: Tensor, x: Tensor, tau: Tensor) -> Tensor:
+    """From d/dx to d/dtau: f depends on x / tau alone, so tau df/dtau = - sum x df/dx."""
+    products: Tensor = dx.to(tau.dtype) * x.masked_fill(x.isneginf(), 0)
+    return -products.sum((-2, -1)) / tau
+
+
 class _Sinkhorn(torch.autograd.Function):
-    """The iterate, with its gradient."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, n_iters: int, tol: float, log: bool) -> FiveTensors:
-        outputs: FiveTensors = _forward(x, n_iters, tol, log)
-        return outputs
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: FiveTensors) -> None:
-        x, _, _, ctx.log = inputs
-        out, u, v, iters, error = output
-        ctx.mark_non_differentiable(u, v, iters, error)
-        ctx.save_for_backward(x, out, u, v, iters)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        dx = _SinkhornBackward.apply(grads[0], *ctx.saved_tensors, ctx.log)  # type: ignore[no-untyped-call]
-        return dx, None, None, None
-
-
-class _SinkhornBackward(torch.autograd.Function):
-    """The gradient of the iterate, with its own gradient."""
+    """The iterate, with its gradient with respect to x and tau."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        grad: Tensor, x: Tensor, out: Tensor, u: Tensor, v: Tensor, iters: Tensor, log: bool
+        x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str
+    ) -> ThreeTensors:
+        outputs: ThreeTensors
+        # Dispatching an operator costs more than solving 64 small matrices: go round it where
+        # nothing is traced.
+        if can_read_values(x):
+            outputs = _kernel(x, backend).forward(x, tau, n_iters, tol, log)
+        else:
+            outputs = _forward(x, tau, n_iters, tol, log, backend)
+        return outputs
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: ThreeTensors) -> None:
+        x, tau, *ctx.options = inputs
+        _, iters, error = output
+        ctx.mark_non_differentiable(iters, error)
+        ctx.save_for_backward(x, tau, iters)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, tau, iters = ctx.saved_tensors
+        dx = _SinkhornBackward.apply(grads[0], x, tau, iters, *ctx.options)  # type: ignore[no-untyped-call]
+        dtau = _tau_gradient(dx, x, tau) if ctx.needs_input_grad[1] else None
+        return dx, dtau, None, None, None, None
+
+
+class _SinkhornBackward(torch.autograd.Function):
+    """The gradient of the iterate with respect to x, with its own gradient."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        grad: Tensor,
+        x: Tensor,
+        tau: Tensor,
+        iters: Tensor,
+        n_iters: int,
+        tol: float,
+        log: bool,
+        backend: str,
     ) -> Tensor:
-        dx: Tensor = _backward(grad, x, out, u, v, iters, log)
+        dx: Tensor
+        if can_read_values(x) and can_read_values(grad):
+            dx = _kernel(x, backend).backward(grad, x, tau, iters, n_iters, tol, log)
+        else:
+            dx = _backward(grad, x, tau, iters, n_iters, tol, log, backend)
         return dx
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        grad, x, _, u, _, iters, ctx.log = inputs
-        ctx.n_iters = u.shape[-2]
-        ctx.save_for_backward(grad, x, iters)
+        grad, x, tau, iters, ctx.n_iters, _, ctx.log, _ = inputs
+        ctx.save_for_backward(grad, x, tau, iters)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad, x, iters = ctx.saved_tensors
+        grad, x, tau, iters = ctx.saved_tensors
 
-        def iterate(x: Tensor) -> Tensor:
-            return torch_loop.differentiable(x, ctx.n_iters, iters, ctx.log)
+        def iterate(x: Tensor, tau: Tensor) -> Tensor:
+            return torch_loop.differentiable(x, tau, ctx.n_iters, iters, ctx.log)
 
-        def gradient(grad: Tensor, x: Tensor) -> Tensor:
-            dx: Tensor = torch.func.vjp(iterate, x)[1](grad)[0]
+        def gradient(grad: Tensor, x: Tensor, tau: Tensor) -> Tensor:
+            dx: Tensor = torch.func.vjp(iterate, x, tau)[1](grad)[0]
             return dx
 
-        dgrad, dx = torch.func.vjp(gradient, grad, x)[1](grads[0])
-        return dgrad, dx, None, None, None, None, None
+        dgrad, dx, dtau = torch.func.vjp(gradient, grad, x, tau)[1](grads[0])
+        return dgrad, dx, dtau, None, None, None, None, None
 
 
-def sinkhorn(x: Tensor, n_iters: int, tol: float, log: bool) -> torch_loop.Iterate:
-    """`torch_loop.forward`, differentiable any number of times with respect to `x`."""
-    return torch_loop.Iterate(*_Sinkhorn.apply(x, n_iters, tol, log))  # type: ignore[no-untyped-call]
+def sinkhorn(
+    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str
+) -> ThreeTensors:
+    """S (or log S) of x / tau, the iterations done and the row errors, one a matrix.
+
+    x is float32 or float64, (*, n, n); tau float64 (float32 where the device has no float64), (*).
+    Differentiable any number of times with respect to both.
+    """
+    outputs: ThreeTensors = _Sinkhorn.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
+    return outputs

@@ -1,7 +1,7 @@
 """The Sinkhorn iteration in plain PyTorch, on any device.
 
 With ``L = log_alpha / tau`` the l-step iterate is ``log S_ij = L_ij + u_i + v_j``. Only the two
-scaling vectors change, so storing them for every step is enough to reverse the iteration exactly:
+scaling vectors change, and the reverse pass computes them again, so nothing is stored in between:
 
     u_t,i = -logsumexp_j(L_ij + v_{t-1,j})        (rows, v_0 = 0)
     v_t,j = -logsumexp_i(L_ij + u_t,i)            (columns)
@@ -9,25 +9,22 @@ scaling vectors change, so storing them for every step is enough to reverse the 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
-
-
-class Iterate(NamedTuple):
-    """What the forward pass leaves behind: the result and all that reverses it."""
-
-    out: Tensor  # (*, n, n): S, or log S
-    u: Tensor  # (*, l, n): row scalings of every step, in the log domain
-    v: Tensor  # (*, l, n): column scalings
-    iters: Tensor  # (*,) int64: steps done
-    error: Tensor  # (*,): largest |row sum - 1| of S
 
 
 def working_dtype(x: Tensor) -> torch.dtype:
     """float64 wherever the device has it: at |L| = 1e8 a float32 scaling is off by 4 in the log."""
     return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def _divide(x: Tensor, tau: Tensor) -> Tensor:
+    """L = x / tau, with a finite gradient also at -inf entries."""
+    L = x.to(working_dtype(x)).contiguous()
+    forbidden = L.isneginf()
+    ratio = L.masked_fill(forbidden, 0) / tau[..., None, None]
+    masked: Tensor = ratio.masked_fill(forbidden, -torch.inf)
+    return masked
 
 
 def _rows(L: Tensor, v: Tensor) -> Tensor:
@@ -44,9 +41,11 @@ def _row_error(u: Tensor, u_next: Tensor) -> Tensor:
     return difference.amax(-1) if u.shape[-1] else difference.new_zeros(u.shape[:-1])
 
 
-def forward(x: Tensor, n_iters: int, tol: float, log: bool) -> Iterate:
-    """Iterate `n_iters` times, or per matrix until the row error is below `tol` (0: never)."""
-    L = x.to(working_dtype(x)).contiguous()
+def _iterate(L: Tensor, n_iters: int, tol: float) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """The scalings u and v of every step, and the steps done by every matrix.
+
+    A matrix that stopped early repeats its last scalings.
+    """
     u = v = L.new_zeros(L.shape[:-1])
     us: list[Tensor] = []
     vs: list[Tensor] = []
@@ -67,43 +66,52 @@ def forward(x: Tensor, n_iters: int, tol: float, log: bool) -> Iterate:
         iters = iters + running
         us.append(u)
         vs.append(v)
+    return us, vs, iters
+
+
+def forward(
+    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """S (or log S), the iterations done and the largest row error of every matrix.
+
+    A matrix stops when its row error is below `tol` (0: never).
+    """
+    L = _divide(x, tau)
+    us, vs, iters = _iterate(L, n_iters, tol)
+    u, v = us[-1], vs[-1]
     error = _row_error(u, _rows(L, v))
-    # A stopped iteration leaves the last scalings in the unused rows of the history.
-    us += [u] * (n_iters - len(us))
-    vs += [v] * (n_iters - len(vs))
     out = L + u.unsqueeze(-1) + v.unsqueeze(-2)
-    out = (out if log else out.exp()).to(x.dtype)
-    return Iterate(out, torch.stack(us, -2), torch.stack(vs, -2), iters, error.to(x.dtype))
+    return (out if log else out.exp()).to(x.dtype), iters, error.to(x.dtype)
 
 
 def backward(
-    grad: Tensor, x: Tensor, out: Tensor, u: Tensor, v: Tensor, iters: Tensor, log: bool
+    grad: Tensor, x: Tensor, tau: Tensor, iters: Tensor, n_iters: int, tol: float, log: bool
 ) -> Tensor:
     """The exact gradient with respect to `x`, by running the iteration in reverse."""
-    L = x.to(u.dtype).contiguous()
-    grad = grad.to(u.dtype)
-    g = grad if log else grad * out
+    L = _divide(x, tau)
+    us, vs, _ = _iterate(L, n_iters, tol)
+    g = grad.to(L.dtype)
+    if not log:
+        g = g * (L + us[-1].unsqueeze(-1) + vs[-1].unsqueeze(-2)).exp()
     dx = g.clone(memory_format=torch.contiguous_format)
     du, dv = g.sum(-1), g.sum(-2)
-    last = int(iters.max()) if iters.numel() else 0
-    for t in reversed(range(last)):
+    for t in reversed(range(len(us))):
         live = (t < iters).unsqueeze(-1)
-        u_t = u[..., t, :].unsqueeze(-1)
-        by_column = (L + u_t + v[..., t, :].unsqueeze(-2)).exp()  # columns sum to 1
+        by_column = (L + us[t].unsqueeze(-1) + vs[t].unsqueeze(-2)).exp()  # columns sum to 1
         dv_t = torch.where(live, dv, 0)
         dx -= by_column * dv_t.unsqueeze(-2)
         du_t = torch.where(live, du, 0) - (by_column @ dv_t.unsqueeze(-1)).squeeze(-1)
-        before = v[..., t - 1, :].unsqueeze(-2) if t > 0 else 0.0
-        by_row = (L + u_t + before).exp()  # rows sum to 1
+        before = vs[t - 1].unsqueeze(-2) if t > 0 else 0.0
+        by_row = (L + us[t].unsqueeze(-1) + before).exp()  # rows sum to 1
         dx -= by_row * du_t.unsqueeze(-1)
         dv = torch.where(live, -(by_row.mT @ du_t.unsqueeze(-1)).squeeze(-1), dv)
         du = torch.where(live, 0, du)
-    return dx.to(x.dtype)
+    return (dx / tau[..., None, None]).to(x.dtype)
 
 
-def differentiable(x: Tensor, n_iters: int, iters: Tensor, log: bool) -> Tensor:
+def differentiable(x: Tensor, tau: Tensor, n_iters: int, iters: Tensor, log: bool) -> Tensor:
     """The same iterate as a graph that autograd can differentiate any number of times."""
-    L = x.to(working_dtype(x))
+    L = _divide(x, tau)
     v = L.new_zeros(L.shape[:-1])
     u = v
     for t in range(n_iters):

@@ -1,0 +1,239 @@
+"""Explicit SIMD for Numba: 16 numbers that move together.
+
+LLVM gives up on loops that keep running sums in small arrays, because it cannot rule out that
+arrays overlap. These vectors live in registers. LLVM maps them to whatever the machine has.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+WIDTH = 16
+
+
+class Vector(types.Type):
+    """Type of `WIDTH` numbers of one floating dtype."""
+
+    def __init__(self, dtype: types.Float) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"Vector({dtype})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        element = dmm.lookup(fe_type.dtype).get_value_type()
+        super().__init__(dmm, fe_type, ir.VectorType(element, WIDTH))  # type: ignore[no-untyped-call]
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    """Address of element `index` of a C-contiguous array, counted from its first element."""
+    data = context.make_array(array_type)(context, builder, array).data
+    vector = ir.VectorType(data.type.pointee, WIDTH)
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+
+
+@intrinsic
+def load(typingctx: Any, array: Any, index: Any) -> Any:
+    """The 16 numbers from flat position `index` on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], *args)
+        return builder.load(pointer, align=signature.args[0].dtype.bitwidth // 8)
+
+    return Vector(array.dtype)(array, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
+    """Write 16 numbers from flat position `index` on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], *args[:2])
+        builder.store(args[2], pointer, align=signature.args[0].dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), codegen
+
+
+@intrinsic
+def splat(typingctx: Any, value: Any) -> Any:
+    """The same number 16 times."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(args[0].type, WIDTH)
+        zero = ir.Constant(ir.IntType(32), 0)
+        single = builder.insert_element(ir.Constant(vector, ir.Undefined), args[0], zero)
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
+        return builder.shuffle_vector(single, single, mask)
+
+    return Vector(value)(value), codegen
+
+
+def _binary(instruction: str) -> Any:
+    @intrinsic
+    def operation(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, instruction)(*args, flags=("contract",))
+
+        return a(a, b), codegen
+
+    return operation
+
+
+_add, _sub, _mul, _div = (_binary(name) for name in ("fadd", "fsub", "fmul", "fdiv"))
+
+
+def _overload_operator(symbol: Any, operation: Any) -> None:
+    @overload(symbol)
+    def implementation(a: Any, b: Any) -> Any:
+        if not (isinstance(a, Vector) and a == b):
+            return None
+
+        def apply(a: Any, b: Any) -> Any:
+            return operation(a, b)
+
+        return apply
+
+
+for _symbol, _operation in (
+    (operator.add, _add),
+    (operator.sub, _sub),
+    (operator.mul, _mul),
+    (operator.truediv, _div),
+):
+    _overload_operator(_symbol, _operation)
+
+
+def _llvm_unary(name: str) -> Any:
+    @intrinsic
+    def operation(typingctx: Any, a: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kind = args[0].type
+            suffix = f"v{WIDTH}f{signature.args[0].dtype.bitwidth}"
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(kind, [kind]), f"{name}.{suffix}"
+            )
+            return builder.call(function, args)
+
+        return a(a), codegen
+
+    return operation
+
+
+floor = _llvm_unary("llvm.floor")
+absolute = _llvm_unary("llvm.fabs")
+
+
+def _llvm_select(comparison: str) -> Any:
+    @intrinsic
+    def operation(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(comparison, *args), *args)
+
+        return a(a, b), codegen
+
+    return operation
+
+
+maximum = _llvm_select(">")
+minimum = _llvm_select("<")
+
+
+def _llvm_keep(comparison: str) -> Any:
+    @intrinsic
+    def operation(typingctx: Any, value: Any, x: Any, bound: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            inside = builder.fcmp_ordered(comparison, args[1], args[2])
+            return builder.select(inside, args[0], ir.Constant(args[0].type, None))
+
+        return value(value, x, bound), codegen
+
+    return operation
+
+
+keep_if_at_most = _llvm_keep("<=")  # value where x <= bound, else 0; also 0 where x is NaN
+keep_if_above = _llvm_keep(">")
+
+
+@intrinsic
+def rough_log2(typingctx: Any, x: Any) -> Any:
+    """log2(x) within 0.09 for x > 0: exponent and fraction bits read as one fixed-point number."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits, fraction = (32, 23) if signature.args[0].dtype == types.float32 else (64, 52)
+        integer = ir.VectorType(ir.IntType(bits), WIDTH)
+        kind = args[0].type
+        fixed = builder.sitofp(builder.bitcast(args[0], integer), kind)
+        bias = (1 << (bits - fraction - 2)) - 1
+        scaled = builder.fmul(fixed, ir.Constant(kind, [2.0**-fraction] * WIDTH))
+        return builder.fsub(scaled, ir.Constant(kind, [float(bias)] * WIDTH))
+
+    return x(x), codegen
+
+
+@intrinsic
+def to_double(typingctx: Any, x: Any) -> Any:
+    """The same numbers as float64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if signature.args[0].dtype == types.float64:
+            return args[0]
+        return builder.fpext(args[0], ir.VectorType(ir.DoubleType(), WIDTH))
+
+    return Vector(types.float64)(x), codegen
+
+
+@intrinsic
+def to_dtype_of(typingctx: Any, array: Any, x: Any) -> Any:
+    """The same float64 numbers in the dtype of an array."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if signature.args[0].dtype == types.float64:
+            return args[1]
+        return builder.fptrunc(args[1], ir.VectorType(ir.FloatType(), WIDTH))
+
+    return Vector(array.dtype)(array, x), codegen
+
+
+@intrinsic
+def power_of_two(typingctx: Any, k: Any) -> Any:
+    """2^k for whole k within the exponent range, by writing the exponent's bits."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits, fraction = (32, 23) if signature.args[0].dtype == types.float32 else (64, 52)
+        integer = ir.VectorType(ir.IntType(bits), WIDTH)
+        bias = (1 << (bits - fraction - 2)) - 1
+        exponent = builder.fptosi(args[0], integer)
+        exponent = builder.add(exponent, ir.Constant(integer, [bias] * WIDTH))
+        shifted = builder.shl(exponent, ir.Constant(integer, [fraction] * WIDTH))
+        return builder.bitcast(shifted, args[0].type)
+
+    return k(k), codegen
+
+
+@intrinsic
+def total(typingctx: Any, a: Any) -> Any:
+    """The sum of the 16 numbers."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value, width = args[0], WIDTH
+        while width > 1:
+            width //= 2
+            lanes = ir.VectorType(ir.IntType(32), width)
+            low = ir.Constant(lanes, list(range(width)))
+            high = ir.Constant(lanes, list(range(width, 2 * width)))
+            undefined = ir.Constant(value.type, ir.Undefined)
+            value = builder.fadd(
+                builder.shuffle_vector(value, undefined, low),
+                builder.shuffle_vector(value, undefined, high),
+            )
+        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+    return a.dtype(a), codegen
