@@ -9,7 +9,7 @@ help: ## show the targets
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,app,bench,docs,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,app,docs,dev]'
 	@touch $(STAMP)
 
 install: $(STAMP) ## make .venv with everything in it

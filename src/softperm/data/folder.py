@@ -38,6 +38,7 @@ def read_image(path: str | Path, *, size: int | tuple[int, int] | None, channels
         The picture, uint8, (channels, H, W).
 
     Raises:
+        TypeError: `size` is neither an int nor a pair of ints.
         ValueError: it cannot be read as a picture, or `size` or `channels` is out of range.
         OSError: there is no such file.
 
@@ -49,9 +50,8 @@ def read_image(path: str | Path, *, size: int | tuple[int, int] | None, channels
     """
     from PIL import Image, ImageOps
 
-    if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 or 3, got {channels}")
-    if isinstance(size, int):
+    _require_channels(channels)
+    if size is not None and not isinstance(size, tuple):
         size = (size, size)
     for side in size or ():
         require_positive_int(side, "size")
@@ -66,6 +66,11 @@ def read_image(path: str | Path, *, size: int | tuple[int, int] | None, channels
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.array(image))
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+
+
+def _require_channels(channels: int) -> None:
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels}")
 
 
 def _convert(image: Image, channels: int) -> Image:
@@ -106,8 +111,9 @@ def load_folder(
         The images.
 
     Raises:
+        TypeError: `size` is not an int.
         ValueError: an argument is out of range, or there are too few readable pictures.
-        OSError: the folder is missing.
+        OSError: the folder is missing, or is no folder.
 
     Example:
         >>> load_folder("no/such/folder")
@@ -117,10 +123,12 @@ def load_folder(
     """
     folder = Path(folder)
     require_positive_int(size, "size")
+    _require_channels(channels)
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder")
+        kind = NotADirectoryError if folder.exists() else FileNotFoundError
+        raise kind(f"{folder} is no folder")
     parts = (folder / "train", folder / "test")
     if all(part.is_dir() for part in parts):
         train, test = (_read_all(part, size, channels) for part in parts)
@@ -135,26 +143,30 @@ def load_folder(
 
 def _read_all(folder: Path, size: int, channels: int) -> Tensor:
     """Every readable picture below `folder`, in the order of their names."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and not path.is_dir()
+    )
+    # Filled in place: a list of tensors would need the memory twice when stacked.
+    images = torch.empty(len(paths), channels, size, size, dtype=torch.uint8)
 
-    def read(path: Path) -> Tensor | str:
+    def read(index: int) -> str | None:
+        """The reason why the picture had to be skipped."""
         try:
-            return read_image(path, size=size, channels=channels)
+            images[index] = read_image(paths[index], size=size, channels=channels)
         except (ValueError, OSError) as error:
             return str(error)
+        return None
 
-    if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 or 3, got {channels}")
     with ThreadPoolExecutor() as pool:
-        results = list(pool.map(read, paths))
-    _warn_of_skipped([result for result in results if isinstance(result, str)], len(paths))
-    images = [result for result in results if isinstance(result, Tensor)]
-    if not images:
+        reasons = list(pool.map(read, range(len(paths))))
+    readable = [index for index, reason in enumerate(reasons) if reason is None]
+    _warn_of_skipped([reason for reason in reasons if reason is not None], len(paths))
+    if not readable:
         raise ValueError(
             f"{folder} must hold pictures ({', '.join(sorted(_SUFFIXES))}), got "
             f"{len(paths)} such files, none of them readable"
         )
-    return torch.stack(images)
+    return images if len(readable) == len(paths) else images[readable]
 
 
 def _warn_of_skipped(reasons: Sequence[str], n_files: int) -> None:

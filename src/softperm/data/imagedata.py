@@ -31,7 +31,6 @@ def with_statistics(train: Tensor, test: Tensor) -> ImageData:
     share = counts.double() / counts.sum(1, keepdim=True)
     values = torch.arange(256, dtype=torch.float64) / 255
     mean = share @ values
-    variance = share @ values.square() - mean.square()
-    std = variance.clamp_min(0).sqrt()
-    std = torch.where(std < 1e-6, 1.0, std)
+    std = (share * (values - mean.unsqueeze(1)).square()).sum(1).sqrt()
+    std = torch.where(std == 0, 1.0, std)
     return ImageData(train, test, tuple(mean.tolist()), tuple(std.tolist()))

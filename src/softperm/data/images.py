@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from softperm.data.digits import load_digits
 from softperm.data.folder import load_folder
 from softperm.data.imagedata import ImageData
@@ -11,7 +13,12 @@ __all__ = ["ImageData", "load_images"]
 
 
 def load_images(
-    data: str, *, size: int | None = None, channels: int | None = None, seed: int = 0
+    data: str,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    seed: int = 0,
+    test_fraction: float = 0.1,
 ) -> ImageData:
     """The images called `data`.
 
@@ -20,12 +27,15 @@ def load_images(
         size: Side in pixels to which the images of a folder are brought; 64 when omitted.
         channels: Channels to which they are converted, 1 or 3; 3 when omitted.
         seed: Seed of the split of a folder without `train` and `test`.
+        test_fraction: Share of the pictures of such a folder that are for the test.
 
     Returns:
         The images.
 
     Raises:
-        ValueError: `size` or `channels` is not that of the named data set, or the data are damaged.
+        TypeError: `size` is not an int.
+        ValueError: `size` or `channels` is not that of the named data set, an argument is out of
+            range, or the data are damaged.
         OSError: the data cannot be found or downloaded.
 
     Example:
@@ -34,7 +44,17 @@ def load_images(
     """
     named = {"digits": (load_digits, 8), "mnist": (load_mnist, 28)}
     if data not in named:
-        return load_folder(data, size=size or 64, channels=channels or 3, seed=seed)
+        if not Path(data).exists():
+            raise FileNotFoundError(
+                f"data must be digits, mnist or the path of a folder, but {data} is no folder"
+            )
+        return load_folder(
+            data,
+            size=64 if size is None else size,
+            channels=3 if channels is None else channels,
+            test_fraction=test_fraction,
+            seed=seed,
+        )
     load, side = named[data]
     for given, actual, name in ((size, side, "size"), (channels, 1, "channels")):
         if given not in (None, actual):

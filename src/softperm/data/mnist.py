@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import zlib
 from pathlib import Path
@@ -36,7 +37,7 @@ _UNSIGNED_BYTE = 8
 
 
 def read_idx(path: str | Path) -> Tensor:
-    """The array in an IDX file of unsigned bytes, gzipped or not.
+    """The array in an IDX file of unsigned bytes with 1 or 3 dimensions, gzipped or not.
 
     Arguments:
         path: The file; whether it is gzipped is seen from its content.
@@ -45,7 +46,8 @@ def read_idx(path: str | Path) -> Tensor:
         The array, uint8, of the shape that the file declares.
 
     Raises:
-        ValueError: wrong magic number or element type, or fewer or more bytes than declared.
+        ValueError: damaged gzip, wrong magic number, element type or number of dimensions, or fewer
+            or more bytes than declared.
         OSError: the file cannot be read.
 
     Example:
@@ -63,6 +65,20 @@ def read_idx(path: str | Path) -> Tensor:
             data = gzip.decompress(data)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{path} is a damaged gzip file: {error}") from error
+    shape = _idx_shape(data, path)
+    header = 4 + 4 * len(shape)
+    size = math.prod(shape)
+    if len(data) - header != size:
+        raise ValueError(
+            f"{path} must hold {' x '.join(map(str, shape))} = {size} bytes after its header, "
+            f"got {len(data) - header}"
+        )
+    array = np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    return torch.from_numpy(array.copy())
+
+
+def _idx_shape(data: bytes, path: str | Path) -> list[int]:
+    """The shape that the header of an IDX file declares."""
     if len(data) < 4 or data[:2] != b"\0\0":
         raise ValueError(
             f"{path} must begin with the magic number 00 00 08 of an IDX file of bytes, "
@@ -71,18 +87,12 @@ def read_idx(path: str | Path) -> Tensor:
     if data[2] != _UNSIGNED_BYTE:
         raise ValueError(f"{path} must hold unsigned bytes (IDX type 08), got type {data[2]:02x}")
     n_dims = data[3]
+    if n_dims not in (1, 3):
+        raise ValueError(f"{path} must have 1 or 3 dimensions, got {n_dims}")
     header = 4 + 4 * n_dims
     if len(data) < header:
-        raise ValueError(f"{path} ends within its header of {header} bytes, got {len(data)}")
-    shape = np.frombuffer(data, ">u4", n_dims, offset=4).astype(np.int64)
-    size = int(np.prod(shape))
-    if len(data) - header != size:
-        raise ValueError(
-            f"{path} declares {' x '.join(map(str, shape))} = {size} bytes, "
-            f"got {len(data) - header}"
-        )
-    array = np.frombuffer(data, np.uint8, offset=header).reshape(shape)
-    return torch.from_numpy(array.copy())
+        raise ValueError(f"{path} must have a header of {header} bytes, got {len(data)} in all")
+    return [int(side) for side in np.frombuffer(data, ">u4", n_dims, offset=4)]
 
 
 def load_mnist(folder: str | Path | None = None) -> ImageData:
@@ -104,7 +114,7 @@ def load_mnist(folder: str | Path | None = None) -> ImageData:
         >>> load_mnist("no/such/folder")
         Traceback (most recent call last):
         ...
-        FileNotFoundError: no/such/folder must hold train-images-idx3-ubyte or ...-ubyte.gz
+        FileNotFoundError: no/such/folder must hold train-images-idx3-ubyte.gz, zipped or not
     """
     if folder is None and os.environ.get("SOFTPERM_DATA"):
         folder = Path(os.environ["SOFTPERM_DATA"]) / "mnist"
@@ -131,7 +141,7 @@ def _find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / name.removesuffix(".gz")):
         if path.is_file():
             return path
-    raise FileNotFoundError(f"{folder} must hold {name.removesuffix('.gz')} or ...-ubyte.gz")
+    raise FileNotFoundError(f"{folder} must hold {name}, zipped or not")
 
 
 def _download(name: str) -> Path:
@@ -150,8 +160,8 @@ def _download(name: str) -> Path:
             )
             return Path(path)
         except (OSError, ValueError) as error:
-            failures.append(f"{base}: {str(error).splitlines()[0]}")
+            failures.append(f"{base}: {type(error).__name__}")
     raise OSError(
-        f"cannot download {name} ({'; '.join(failures)}); set SOFTPERM_DATA to a folder that holds "
+        f"cannot download {name} ({', '.join(failures)}); set SOFTPERM_DATA to a folder that holds "
         f"mnist/{name}"
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ def uniform_lists(
     low: float = 0.0,
     high: float = 1.0,
     generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Lists of numbers, independent and uniform on [low, high).
 
@@ -26,13 +28,15 @@ def uniform_lists(
         high: Upper end of the interval.
         generator: Source of randomness, which also gives the device; torch's global one when
             omitted.
+        dtype: torch.float32 or torch.float64.
 
     Returns:
-        The lists, float32, (n_lists, n).
+        The lists, (n_lists, n).
 
     Raises:
-        TypeError: `n_lists` or `n` is not an int.
-        ValueError: `n_lists` or `n` is below 1, or `low` is not below `high`.
+        TypeError: `n_lists` or `n` is not an int, or `dtype` is another one.
+        ValueError: `n_lists` or `n` is below 1, or `low` is not below `high` in
+            `dtype`, or the interval is not finite.
 
     Example:
         >>> lists = uniform_lists(2, 3, low=10, high=11)
@@ -41,10 +45,15 @@ def uniform_lists(
     """
     require_positive_int(n_lists, "n_lists")
     require_positive_int(n, "n")
-    if not low < high:
-        raise ValueError(f"low must be below high, got {low} and {high}")
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+    ends = torch.tensor([low, high], dtype=dtype)
+    if not ends[0] < ends[1] or not math.isfinite(ends[1] - ends[0]):
+        raise ValueError(
+            f"low must be below high, a finite distance apart in {dtype}, got {low} and {high}"
+        )
     device = generator.device if generator is not None else None
-    numbers = torch.rand(n_lists, n, generator=generator, device=device) * (high - low) + low
+    numbers = torch.rand(n_lists, n, generator=generator, device=device, dtype=dtype)
     # Rounding may reach the upper end: low + 0.99999997 * (high - low) is high in float32.
-    below = float(np.nextafter(np.float32(high), np.float32(low)))
-    return numbers.clamp_(low, below)
+    below = torch.nextafter(ends[1], ends[0]).item()
+    return numbers.mul_(high - low).add_(low).clamp_(ends[0].item(), below)

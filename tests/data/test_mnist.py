@@ -1,0 +1,305 @@
+"""IDX files and MNIST: round trips, damage, and downloads from a local server."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pooch
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from softperm.data import load_mnist, mnist, read_idx
+
+NAMES = tuple(mnist._SHA256)
+
+
+def idx(array: NDArray[np.uint8]) -> bytes:
+    """The IDX file of an array of bytes, as its format is described."""
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    return header + array.tobytes()
+
+
+@pytest.fixture
+def files() -> dict[str, bytes]:
+    """Five training and three test images of 4 x 3 pixels, gzipped."""
+    random = np.random.default_rng(0)
+    shapes = ((5, 4, 3), (5,), (3, 4, 3), (3,))
+    return {
+        name: gzip.compress(idx(random.integers(0, 256, shape, np.uint8)), mtime=0)
+        for name, shape in zip(NAMES, shapes, strict=True)
+    }
+
+
+def write(files: dict[str, bytes], folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+small = arrays(
+    np.uint8, st.one_of(st.tuples(st.integers(0, 9)), st.tuples(*3 * [st.integers(0, 5)]))
+)
+
+
+@given(array=small, zipped=st.booleans())
+def test_read_idx_round_trip(
+    array: NDArray[np.uint8], zipped: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("idx") / "no-suffix-tells-it"
+    path.write_bytes(gzip.compress(idx(array)) if zipped else idx(array))
+    found = read_idx(path)
+    assert found.dtype == torch.uint8
+    assert found.shape == array.shape
+    assert np.array_equal(found.numpy(), array)
+
+
+def test_read_idx_gives_memory_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(idx(np.arange(3, dtype=np.uint8)))
+    found = read_idx(str(path))
+    found += 1
+    assert found.tolist() == [1, 2, 3]
+
+
+GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "magic number 00 00 08 .* got an empty file"),
+        (b"\x00\x00\x08", "magic number 00 00 08 .* got 00 00 08$"),
+        (b"PK\x03\x04" + GOOD, "magic number 00 00 08 .* got 50 4b 03 04"),
+        (b"\x00\x00\x0d\x03" + GOOD[4:], "unsigned bytes .* got type 0d"),
+        (b"\x00\x00\x08\x00", "1 or 3 dimensions, got 0"),
+        (b"\x00\x00\x08\x02" + GOOD[4:], "1 or 3 dimensions, got 2"),
+        (b"\x00\x00\x08\xff", "1 or 3 dimensions, got 255"),
+        (GOOD[:15], "header of 16 bytes, got 15"),
+        (GOOD[:-1], "2 x 3 x 4 = 24 bytes after its header, got 23"),
+        (GOOD + b"\n", "2 x 3 x 4 = 24 bytes after its header, got 25"),
+        # 2**96 bytes are 0 in 64 bits.
+        (b"\x00\x00\x08\x03" + 3 * b"\x80\x00\x00\x00", f"= {2**93} bytes .* got 0"),
+        (gzip.compress(GOOD)[:-9], "damaged gzip"),
+        (gzip.compress(GOOD) + b"x", "damaged gzip"),
+        (gzip.compress(GOOD[:-1]), "24 bytes after its header, got 23"),
+    ],
+)
+def test_read_idx_names_the_damage(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.idx"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"damaged.idx .*{words}"):
+        read_idx(path)
+
+
+def test_no_cut_or_flipped_byte_goes_unnoticed(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.idx"
+    packed = gzip.compress(GOOD, mtime=0)
+    for whole in (GOOD, packed):
+        for length in range(len(whole)):
+            path.write_bytes(whole[:length])
+            with pytest.raises(ValueError, match="damaged.idx"):
+                read_idx(path)
+    harmless = 0
+    for position in range(len(packed)):
+        for flip in (0x01, 0x04, 0x80, 0xFF):
+            changed = bytearray(packed)
+            changed[position] ^= flip
+            path.write_bytes(changed)
+            try:
+                assert read_idx(path).flatten().tolist() == list(range(24))
+                harmless += 1  # the time or system in the header of the gzip file
+            except ValueError as error:
+                assert "damaged.idx" in str(error)
+    assert harmless < 10 * 4
+
+
+def test_read_idx_of_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        read_idx(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_load_mnist_from_a_folder(files: dict[str, bytes], zipped: bool, tmp_path: Path) -> None:
+    folder = write(files, tmp_path)
+    if not zipped:
+        for name in NAMES:
+            (folder / name).rename(folder / "packed")
+            (folder / name[:-3]).write_bytes(gzip.decompress((folder / "packed").read_bytes()))
+    data = load_mnist(folder)
+    assert data.train.shape == (5, 1, 4, 3)
+    assert data.test.shape == (3, 1, 4, 3)
+    assert data.train.numpy().tobytes() == gzip.decompress(files[NAMES[0]])[16:]
+    assert data.test.numpy().tobytes() == gzip.decompress(files[NAMES[2]])[16:]
+    assert (data.mean, data.std) == ((0.1307,), (0.3081,))
+
+
+@pytest.mark.parametrize("changed", [NAMES[1], NAMES[3]])
+def test_counts_of_images_and_labels_must_agree(
+    files: dict[str, bytes], changed: str, tmp_path: Path
+) -> None:
+    files[changed] = idx(np.zeros(4, np.uint8))
+    part = changed.partition("-")[0]
+    count = 5 if part == "train" else 3
+    words = f"{part}-images.* and .*{part}-labels.* same number .* got {count} .*4"
+    with pytest.raises(ValueError, match=words):
+        load_mnist(write(files, tmp_path))
+
+
+def test_images_must_have_three_dimensions(files: dict[str, bytes], tmp_path: Path) -> None:
+    files[NAMES[0]] = files[NAMES[1]]
+    with pytest.raises(ValueError, match=r"train-images.* must hold images .* got shape \(5,\)"):
+        load_mnist(write(files, tmp_path))
+
+
+def test_environment_names_the_folder(
+    files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOFTPERM_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/mnist must hold {NAMES[0]}"):
+        load_mnist()
+    write(files, tmp_path / "mnist")
+    assert load_mnist().train.shape == (5, 1, 4, 3)
+    (tmp_path / "mnist" / NAMES[3]).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/mnist must hold {NAMES[3]}"):
+        load_mnist()
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves a folder and notes what was asked for."""
+
+    def __init__(self, requests: list[str], *args: Any, **kwargs: Any) -> None:
+        self.requests = requests
+        super().__init__(*args, **kwargs)
+
+    def log_message(self, *args: object) -> None:
+        self.requests.append(self.path.rsplit("/", 1)[-1])
+
+
+class Site:
+    """A web server on this machine for the time of a test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.requests: list[str] = []
+        handler = partial(Handler, self.requests, directory=str(folder))
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def sites(
+    tmp_path: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Site, Site]]:
+    """Two mirrors of the tiny files, in folders `first` and `second`; an empty cache."""
+    both = tuple(Site(write(files, tmp_path / name)) for name in ("first", "second"))
+    monkeypatch.delenv("SOFTPERM_DATA", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(mnist, "_BASE_URLS", tuple(site.url for site in both))
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    monkeypatch.setattr(mnist, "_SHA256", hashes)
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    yield both[0], both[1]
+    for site in both:
+        site.close()
+
+
+def test_download_once_with_a_progress_bar(
+    sites: tuple[Site, Site], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = load_mnist()
+    assert data.train.shape == (5, 1, 4, 3)
+    assert "100%" in capsys.readouterr().err
+    assert sorted(sites[0].requests) == sorted(NAMES)
+    cached = tmp_path / "cache" / "softperm" / "mnist"
+    assert sorted(path.name for path in cached.iterdir()) == sorted(NAMES)
+    assert torch.equal(load_mnist().train, data.train)
+    assert len(sites[0].requests) == 4
+    assert sites[1].requests == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "cut"])
+def test_bad_mirror_is_replaced_by_the_other(
+    sites: tuple[Site, Site], files: dict[str, bytes], damage: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "first" / NAMES[2]
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(b"<html>Sign in</html>" if damage == "changed" else files[NAMES[2]][:-3])
+    data = load_mnist()
+    assert data.test.numpy().tobytes() == gzip.decompress(files[NAMES[2]])[16:]
+    assert sites[1].requests == [NAMES[2]]
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_failed_download_says_what_to_do(
+    sites: tuple[Site, Site], close: bool, tmp_path: Path
+) -> None:
+    for site, folder in zip(sites, ("first", "second"), strict=True):
+        (tmp_path / folder / NAMES[0]).write_bytes(b"bad")
+        if close:
+            site.server.server_close()
+    with pytest.raises(OSError, match="cannot download") as caught:
+        load_mnist()
+    message = str(caught.value)
+    assert message.count("\n") == 0
+    for word in (NAMES[0], sites[0].url, sites[1].url, "set SOFTPERM_DATA to a folder that holds"):
+        assert word in message
+    assert not (tmp_path / "cache" / "softperm" / "mnist" / NAMES[0]).exists()
+
+
+def test_damaged_cache_is_fetched_anew(sites: tuple[Site, Site], tmp_path: Path) -> None:
+    expected = load_mnist()
+    cached = tmp_path / "cache" / "softperm" / "mnist" / NAMES[0]
+    cached.write_bytes(cached.read_bytes()[:-5])
+    assert torch.equal(load_mnist().train, expected.train)
+    assert sites[0].requests.count(NAMES[0]) == 2
+    assert len(sites[0].requests) == 5
+
+
+real = pytest.mark.skipif(
+    not os.environ.get("SOFTPERM_DATA"), reason="SOFTPERM_DATA names no folder that holds mnist/"
+)
+
+
+@real
+def test_real_mnist() -> None:
+    data = load_mnist()
+    assert data.train.shape == (60000, 1, 28, 28)
+    assert data.test.shape == (10000, 1, 28, 28)
+    for images, digest in (
+        (data.train, "bf55a36b3cf8eb7dad56ce44c0e2ce75e85a69e15ba9fde2a6de3c5b1ebc5ae5"),
+        (data.test, "0"),
+    ):
+        assert hashlib.sha256(images.numpy().tobytes()).hexdigest() == digest
+
+
+@real
+def test_usual_statistics_are_those_of_the_training_images() -> None:
+    data = load_mnist()
+    share = data.train.flatten().bincount(minlength=256).double() / data.train.numel()
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = float(share @ values)
+    assert round(mean, 4) == data.mean[0]
+    assert round(float(share @ (values - mean) ** 2) ** 0.5, 4) == data.std[0]
