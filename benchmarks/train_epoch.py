@@ -59,34 +59,41 @@ def main() -> None:
 
     torch.manual_seed(0)
     task = Jigsaw(JigsawConfig())
-    config = TrainConfig()
-    theirs = tutorial_loop.Trainer(task.images.train)
-    ours = Ours(task, config)
-    steps = len(ours.batches)
-    test = task.images.test
+    ours = Ours(task, TrainConfig())
     device = torch.device("cpu")
+    table = Table("tutorial's loop, convolution called", "", "tutorial", "softperm", "ratio")
+    for label, across in (("for every piece", False), ("for every position", True)):
+        theirs = tutorial_loop.Trainer(task.images.train, across)
+        train, evaluation = compare(theirs, ours, task, device, options.rounds, options.steps)
+        for what, pairs in (("training, s an epoch", train), ("evaluation, s", evaluation)):
+            slow, fast = (median(column) for column in zip(*pairs, strict=True))
+            ratio = median(a / b for a, b in pairs)
+            table.add_row(label, what, f"{slow:.2f}", f"{fast:.2f}", f"{ratio:.1f}x")
+    Console().print(table)
 
+
+def compare(
+    theirs: tutorial_loop.Trainer,
+    ours: Ours,
+    task: Jigsaw,
+    device: torch.device,
+    rounds: int,
+    steps: int,
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Seconds of both for an epoch and for an evaluation, in turns."""
+    test = task.images.test
+    share = len(test) // 1000  # the slow loop evaluates a thousand images
+    epoch = len(ours.batches)
     for trainer in (theirs, ours):
         seconds(trainer.step, 20)  # warm-up
     train: list[tuple[float, float]] = []
     evaluation: list[tuple[float, float]] = []
-    for _ in range(options.rounds):
-        train.append((seconds(theirs.step, options.steps), seconds(ours.step, options.steps)))
-        evaluation.append(
-            (
-                seconds(lambda: tutorial_loop.evaluate(theirs.net, test[:1000])) * len(test) / 1000,
-                seconds(lambda: task.evaluate(ours.net, device)),
-            )
-        )
-    table = Table("", "tutorial's loop", "softperm", "ratio")
-    for name, pairs, factor in (
-        ("training, seconds an epoch", train, steps),
-        ("evaluation, seconds", evaluation, 1),
-    ):
-        slow, fast = (median(column) * factor for column in zip(*pairs, strict=True))
-        ratio = median(a / b for a, b in pairs)
-        table.add_row(name, f"{slow:.2f}", f"{fast:.2f}", f"{ratio:.1f}x")
-    Console().print(table)
+    for _ in range(rounds):
+        slow, fast = seconds(theirs.step, steps), seconds(ours.step, steps)
+        train.append((slow * epoch, fast * epoch))
+        slow = seconds(lambda: tutorial_loop.evaluate(theirs.net, test[:1000])) * share
+        evaluation.append((slow, seconds(lambda: task.evaluate(ours.net, device))))
+    return train, evaluation
 
 
 if __name__ == "__main__":

@@ -55,21 +55,32 @@ def shuffle_batch(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Net(nn.Module):
-    """The same network as `SinkhornConvNet`, called once for every piece."""
+    """The same network as `SinkhornConvNet`, its convolution called for every piece by itself.
 
-    def __init__(self, n_pieces: int = 4, tau: float = 0.1, n_iters: int = 20) -> None:
+    `across` calls it once for every position of a piece instead, on the pieces of all pictures: the
+    most favourable reading of such a loop.
+    """
+
+    def __init__(
+        self, across: bool, n_pieces: int = 4, tau: float = 0.1, n_iters: int = 20
+    ) -> None:
         super().__init__()
-        self.tau, self.n_iters = tau, n_iters
+        self.across, self.tau, self.n_iters = across, tau, n_iters
         self.conv = nn.Conv2d(1, 32, 5, padding=2)
         self.pool = nn.MaxPool2d(2)
         self.head = nn.Linear(32 * 7 * 7, n_pieces, bias=False)
 
+    def logits(self, pieces: Tensor) -> Tensor:
+        features = self.pool(torch.relu(self.conv(pieces))).flatten(1)
+        row: Tensor = self.head(features)
+        return row
+
     def log_alpha(self, pieces: Tensor) -> Tensor:
-        rows = [
-            self.head(self.pool(torch.relu(self.conv(pieces[:, i]))).flatten(1))
-            for i in range(pieces.shape[1])
-        ]
-        return torch.stack(rows, dim=1)
+        if self.across:
+            return torch.stack([self.logits(column) for column in pieces.unbind(1)], dim=1)
+        return torch.stack(
+            [torch.cat([self.logits(piece[None]) for piece in picture]) for picture in pieces]
+        )
 
     def soft_permutation(self, log_alpha: Tensor) -> Tensor:
         uniform = torch.rand_like(log_alpha)
@@ -84,8 +95,8 @@ class Net(nn.Module):
 class Trainer:
     """Training steps of the tutorial's loop."""
 
-    def __init__(self, images: Tensor) -> None:
-        self.net = Net()
+    def __init__(self, images: Tensor, across: bool) -> None:
+        self.net = Net(across)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-4)
         self.loader = DataLoader(Pictures(images), batch_size=64, shuffle=True)
         self.batches = iter(self.loader)

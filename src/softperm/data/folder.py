@@ -53,6 +53,8 @@ def read_image(path: str | Path, *, size: int | tuple[int, int] | None, channels
     _require_channels(channels)
     if size is not None and not isinstance(size, tuple):
         size = (size, size)
+    if size is not None and len(size) != 2:
+        raise ValueError(f"size must be a side or a pair (height, width), got {size}")
     for side in size or ():
         require_positive_int(side, "size")
     if not Path(path).is_file():
