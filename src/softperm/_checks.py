@@ -17,7 +17,7 @@ def shape_of(x: Tensor) -> tuple[int, ...]:
 def can_read_values(x: Tensor) -> bool:
     """Whether looking at the values costs no device synchronisation and breaks no tracing."""
     return (
-        x.device.type == "cpu"
+        x.is_cpu
         and not torch.compiler.is_compiling()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and not isinstance(x, torch._subclasses.FakeTensor)

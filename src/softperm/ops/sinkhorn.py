@@ -78,12 +78,12 @@ def _check_values(log_alpha: Tensor, tau: float | Tensor) -> None:
     """Refuse NaN, +inf, magnitudes that overflow, and rows or columns of -inf alone."""
     if not can_read_values(log_alpha) or log_alpha.numel() == 0:
         return
-    low, high = (float(x) for x in log_alpha.detach().aminmax())  # one pass; NaN shows in both
+    low, high = map(float, log_alpha.detach().aminmax())  # one pass; NaN shows in both
     if not high < torch.inf:
         require_log_alpha(log_alpha)  # says which
     smallest = float(tau.detach().min()) if isinstance(tau, Tensor) else tau
-    largest = max((abs(x) for x in (low, high) if x > -torch.inf), default=0.0)
-    if largest > _LARGEST * smallest:
+    largest = max(abs(high), -low) if low > -torch.inf else abs(high)
+    if _LARGEST * smallest < largest < torch.inf:
         raise ValueError(
             f"log_alpha / tau must be below {_LARGEST:g} in magnitude, got entries of {largest:g} "
             f"at tau {smallest:g}"
@@ -114,7 +114,8 @@ def _solve(
     tol: float | None,
     backend: Backend,
     log: bool,
-) -> tuple[Tensor, SinkhornInfo]:
+    return_info: bool,
+) -> Tensor | tuple[Tensor, SinkhornInfo]:
     """Check the arguments, then iterate in float32, or in float64 for float64."""
     require_float_matrix(log_alpha, "log_alpha")
     check_tau(tau, log_alpha.shape[:-2])
@@ -128,7 +129,8 @@ def _solve(
     dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
     x, taus = _tau_per_matrix(tau, log_alpha.to(dtype))
     out, iters, error = sinkhorn_op.sinkhorn(x, taus, n_iters, float(tol or 0.0), log, backend)
-    return out.to(log_alpha.dtype), SinkhornInfo(iters, error, error < (tol or 0.0))
+    out = out.to(log_alpha.dtype)
+    return (out, SinkhornInfo(iters, error, error < (tol or 0.0))) if return_info else out
 
 
 @overload
@@ -199,8 +201,7 @@ def sinkhorn(
         >>> S.sum(0)
         tensor([1., 1.])
     """
-    out, info = _solve(log_alpha, tau, n_iters, tol, backend, log=False)
-    return (out, info) if return_info else out
+    return _solve(log_alpha, tau, n_iters, tol, backend, False, return_info)
 
 
 @overload
@@ -247,5 +248,4 @@ def log_sinkhorn(
         tensor([[   0., -500.],
                 [-500.,    0.]])
     """
-    out, info = _solve(log_alpha, tau, n_iters, tol, backend, log=True)
-    return (out, info) if return_info else out
+    return _solve(log_alpha, tau, n_iters, tol, backend, True, return_info)

@@ -1,55 +1,52 @@
 """The operators on CPUs, compiled by Numba: which kernel does what.
 
-`numba_lanes` for small matrices, `numba_rows` for larger ones and for early stopping; both hand
-matrices whose scalings leave the safe range to their `_log` companion. Nothing is stored between
-the two passes: the reverse one computes the scalings again. `numba_matching` assigns.
+`numba_lanes_*` for small matrices, `numba_rows_*` for larger ones and for early stopping. The
+`_linear` ones go first; matrices whose scalings leave the safe range are left to the `_log` ones.
+`numba_matching` assigns.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
+import numpy as np
 import torch
 from torch import Tensor
 
-from softperm.ops.kernels import numba_lanes, numba_matching, numba_rows
+from softperm.ops.kernels import (
+    numba_lanes_linear,
+    numba_lanes_log,
+    numba_matching,
+    numba_rows_linear,
+    numba_rows_log,
+)
 from softperm.ops.kernels.numba_simd import WIDTH
+from softperm.ops.kernels.threads import share
 
 _LANES_UP_TO = 112  # the largest n that is quicker in lanes than along rows
 _SHARED_FROM = 512  # the smallest n for which sharing out the rows of one matrix pays
-_SERIAL_BELOW = 10_000  # entries in a batch below which waking a thread costs more than it saves
+
+Array = Any  # numpy arrays, of whatever dtype the matrices have
 
 
-@cache
-def _pool() -> ThreadPoolExecutor:
-    """Threads for the batch; compiled code lets go of the interpreter lock."""
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="softperm")
+class Scalings(NamedTuple):
+    """What the forward pass leaves for the reverse one: O(l n) numbers a matrix.
+
+    Of every matrix only the scalings that were used are touched, so memory of the others is never
+    taken. In lanes `rows` and `log_rows` hold those of the columns as well.
+    """
+
+    safe: Array
+    rows: Array
+    log_rows: Array
+    columns: Array | None = None
+    log_columns: Array | None = None
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has no such threads
-
-
-def _share(kernel: Callable[..., None], arrays: list[Any], *constants: Any, unit: int) -> None:
-    """Call `kernel` on slices of the arrays, a slice a thread, in multiples of `unit` matrices."""
-    units = -(-len(arrays[0]) // unit)
-    threads = 1 if arrays[0].size < _SERIAL_BELOW else min(torch.get_num_threads(), units)
-    step = -(-units // threads) * unit
-    parts = [[a[i : i + step] for a in arrays] for i in range(0, len(arrays[0]), step)]
-    futures = [_pool().submit(kernel, *part, *constants) for part in parts[1:]]
-    kernel(*parts[0], *constants)
-    for future in futures:
-        future.result()
-
-
-def _rows_are_shared(x: Tensor) -> bool:
+def _rows_are_shared(batch: int, n: int) -> bool:
     """Whether there are fewer matrices than threads, and large ones."""
-    matrices = x[..., 0, 0].numel()
-    return x.shape[-1] >= _SHARED_FROM and matrices < torch.get_num_threads()
+    return n >= _SHARED_FROM and batch < torch.get_num_threads()
 
 
 def _rows_threads() -> int:
@@ -59,47 +56,148 @@ def _rows_threads() -> int:
     return threads
 
 
+def _matrices(x: Tensor) -> Array:
+    """A contiguous tensor (*, n, n) as an array (batch, n, n), without a copy."""
+    if x.dim() != 3:
+        x = x.view(-1, *x.shape[-2:])
+    return x.numpy()
+
+
+def _in_lanes(n: int, tol: float) -> bool:
+    return tol == 0 and n <= _LANES_UP_TO
+
+
+def _forward_lanes(
+    x: Array, tau: Array, out: Array, error: Array, n_iters: int, log: bool, keep: bool
+) -> Scalings:
+    batch, n, _ = x.shape
+    blocks = -(-batch // WIDTH)
+    safe = np.empty(batch, np.bool_)
+    shape = (blocks if keep else 0, 2 * n_iters + 1, n, WIDTH)
+    steps, log_steps = np.empty(shape, x.dtype), np.empty((0, *shape[1:]))
+    options = (n_iters, log, keep)
+    forward = numba_lanes_linear.forward
+    share(forward, blocks, x.size, x, tau, out, error, safe, steps, *options)
+    if np.count_nonzero(safe) < batch:  # a tenth of the time of safe.all()
+        log_steps = np.empty(shape)
+        forward = numba_lanes_log.forward
+        share(forward, blocks, x.size, x, tau, safe, out, error, log_steps, *options)
+    return Scalings(safe, steps, log_steps)
+
+
+def _forward_rows(
+    x: Array,
+    tau: Array,
+    out: Array,
+    iters: Array,
+    error: Array,
+    n_iters: int,
+    tol: float,
+    log: bool,
+    keep: bool,
+) -> Scalings:
+    batch, n, _ = x.shape
+    kept = batch if keep else 0
+    safe = np.empty(batch, np.bool_)
+    rows, width = -(-n // 4) * 4, -(-n // WIDTH) * WIDTH
+    A, B = (np.empty((kept, n_iters, rows), x.dtype), np.empty((kept, n_iters + 1, width), x.dtype))
+    U, V = np.empty((0, n_iters, n)), np.empty((0, n_iters + 1, n))
+    arrays = (x, tau, out, iters, error, safe, A, B)
+    if _rows_are_shared(batch, n):
+        numba_rows_linear.forward_shared(*arrays, n_iters, tol, log, _rows_threads())
+    else:
+        share(numba_rows_linear.forward, batch, x.size, *arrays, n_iters, tol, log)
+    if np.count_nonzero(safe) < batch:
+        U, V = np.empty((kept, n_iters, n)), np.empty((kept, n_iters + 1, n))
+        arrays = (x, tau, safe, out, iters, error, U, V)
+        share(numba_rows_log.forward, batch, x.size, *arrays, n_iters, tol, log)
+    return Scalings(safe, A, U, B, V)
+
+
 def forward(
-    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """S (or log S) of every matrix, the iterations done, and the largest row error."""
+    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, keep: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Scalings | None]:
+    """S (or log S) of every matrix, the iterations done, the largest row error, and for `keep` the
+    scalings of every step.
+    """
     n = x.shape[-1]
     x = x.contiguous()
     out = torch.empty_like(x)
-    iters = torch.zeros(x.shape[:-2], dtype=torch.int64)
+    iters = torch.full(x.shape[:-2], n_iters)
     error = torch.zeros(x.shape[:-2], dtype=x.dtype)
     if not x.numel():
-        return out, iters, error
-    xs, outs = x.view(-1, n, n).numpy(), out.view(-1, n, n).numpy()
-    taus, done, errors = tau.reshape(-1).numpy(), iters.view(-1).numpy(), error.view(-1).numpy()
-    arrays: list[Any] = [xs, taus, outs, done, errors]
-    if tol == 0 and n <= _LANES_UP_TO:
-        _share(numba_lanes.forward, arrays, n_iters, log, unit=WIDTH)
-    elif _rows_are_shared(x):
-        numba_rows.forward_shared(*arrays, n_iters, tol, log, _rows_threads())
+        return out, iters, error, None
+    xs, outs = _matrices(x), _matrices(out)
+    taus, errors = tau.numpy().reshape(-1), error.numpy().reshape(-1)
+    if _in_lanes(n, tol):
+        scalings = _forward_lanes(xs, taus, outs, errors, n_iters, log, keep)
     else:
-        _share(numba_rows.forward, arrays, n_iters, tol, log, unit=1)
-    return out, iters, error
+        done = iters.numpy().reshape(-1)
+        scalings = _forward_rows(xs, taus, outs, done, errors, n_iters, tol, log, keep)
+    return out, iters, error, scalings if keep else None
 
 
 def backward(
-    grad: Tensor, x: Tensor, tau: Tensor, iters: Tensor, n_iters: int, tol: float, log: bool
+    grad: Tensor,
+    x: Tensor,
+    tau: Tensor,
+    iters: Tensor,
+    n_iters: int,
+    tol: float,
+    log: bool,
+    out: Tensor | None = None,
+    scalings: Scalings | None = None,
 ) -> Tensor:
-    """The exact gradient of the iterations done with respect to `x`."""
+    """The exact gradient of the iterations done with respect to `x`.
+
+    Where the result and the scalings were not kept they are computed again.
+    """
     n = x.shape[-1]
     x, grad = x.contiguous(), grad.contiguous()
     dx = torch.empty_like(x)
     if not x.numel():
         return dx
-    xs, grads, dxs = (t.view(-1, n, n).numpy() for t in (x, grad, dx))
-    taus, done = tau.reshape(-1).numpy(), iters.reshape(-1).numpy()
-    if tol == 0 and n <= _LANES_UP_TO:
-        _share(numba_lanes.backward, [grads, xs, taus, dxs], n_iters, log, unit=WIDTH)
-    elif _rows_are_shared(x):
-        numba_rows.backward_shared(grads, xs, taus, done, dxs, log, _rows_threads())
+    if scalings is None or out is None:
+        out, _, _, scalings = forward(x, tau, n_iters, tol, log, keep=True)
+    assert scalings is not None
+    xs, grads, outs, dxs = _matrices(x), _matrices(grad), _matrices(out), _matrices(dx)
+    taus, done = tau.numpy().reshape(-1), iters.numpy().reshape(-1)
+    if _in_lanes(n, tol):
+        _backward_lanes(grads, xs, outs, taus, scalings, dxs, log)
     else:
-        _share(numba_rows.backward, [grads, xs, taus, done, dxs], log, unit=1)
+        _backward_rows(grads, xs, outs, taus, done, scalings, dxs, log)
     return dx
+
+
+def _backward_lanes(
+    grad: Array, x: Array, out: Array, tau: Array, scalings: Scalings, dx: Array, log: bool
+) -> None:
+    blocks = -(-len(x) // WIDTH)
+    safe, steps, log_steps = scalings[:3]
+    share(numba_lanes_linear.backward, blocks, x.size, grad, out, tau, safe, steps, dx, log)
+    if log_steps.size:
+        share(numba_lanes_log.backward, blocks, x.size, grad, x, tau, safe, log_steps, dx, log)
+
+
+def _backward_rows(
+    grad: Array,
+    x: Array,
+    out: Array,
+    tau: Array,
+    iters: Array,
+    scalings: Scalings,
+    dx: Array,
+    log: bool,
+) -> None:
+    safe, A, U, B, V = scalings
+    arrays = (grad, out, tau, iters, safe, A, B, dx, log)
+    if _rows_are_shared(*x.shape[:2]):
+        numba_rows_linear.backward_shared(*arrays, _rows_threads())
+    else:
+        share(numba_rows_linear.backward, len(x), x.size, *arrays)
+    if U.size:
+        arrays = (grad, x, tau, iters, safe, U, V, dx, log)
+        share(numba_rows_log.backward, len(x), x.size, *arrays)
 
 
 def matching(x: Tensor) -> Tensor:
@@ -108,8 +206,8 @@ def matching(x: Tensor) -> Tensor:
     x = x.contiguous()
     perm = torch.empty(x.shape[:-1], dtype=torch.int64)
     if x.numel():
-        arrays = [x.view(-1, n, n).numpy(), perm.view(-1, n).numpy()]
-        _share(numba_matching.matching, arrays, unit=1)
+        xs, perms = _matrices(x), perm.view(-1, n).numpy()
+        share(numba_matching.matching, len(xs), x.numel(), xs, perms)
     return perm
 
 
@@ -119,8 +217,9 @@ def warm_up(n: int | None, dtypes: tuple[torch.dtype, ...]) -> None:
     cases = everything if n is None else ((n, 0.0),)
     for dtype in dtypes:
         for size, tol in cases:
-            x = torch.zeros(1, size, size, dtype=dtype)
-            tau = torch.ones(1, dtype=torch.float64)
-            _, iters, _ = forward(x, tau, 1, tol, False)
-            backward(x, x, tau, iters, 1, tol, False)
+            for spread in (0.0, 1e6):  # the second leaves the safe range
+                x = spread * torch.eye(size, dtype=dtype).flip(0).roll(1, 0)[None]
+                tau = torch.ones(1, dtype=torch.float64)
+                out, iters, _, scalings = forward(x, tau, 1, tol, False, keep=True)
+                backward(x, x, tau, iters, 1, tol, False, out, scalings)
         matching(torch.zeros(1, 1, 1, dtype=dtype))

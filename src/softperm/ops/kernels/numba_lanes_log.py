@@ -1,7 +1,9 @@
-"""Sinkhorn for 16 small matrices in the log domain on CPUs: right at any temperature.
+"""Sinkhorn for small matrices on CPUs in the log domain: right at any temperature.
 
-Takes over the lanes that `numba_lanes` finds unsafe. Scalings u, v and the sums X + u + v are
-float64; only the exponential of those sums is taken in the dtype of the matrices.
+Does again what `numba_lanes_linear` found unsafe. Scalings u, v and the sums X + u + v are float64;
+only exponentials of what is left are taken in the dtype of the matrices. One exponential an entry
+and step is enough: with e = exp(X + v - row maximum) and the row sums s, the column step is
+v <- v - log sum_i e_ij / s_i. Columns in which that sum underflows are done from scratch.
 """
 
 from __future__ import annotations
@@ -9,143 +11,214 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from softperm.ops.kernels.numba_exp import exp
+from softperm.ops.kernels.numba_exp import exp_as
 from softperm.ops.kernels.numba_exp import log as vector_log
+from softperm.ops.kernels.numba_lanes import OPTIONS, multiply, rates, read, write
 from softperm.ops.kernels.numba_simd import (
     WIDTH,
     absolute,
+    keep_if_above,
     load,
     maximum,
     splat,
     store,
     to_double,
     to_dtype_of,
+    total,
 )
 
-OPTIONS = {"error_model": "numpy", "cache": True, "fastmath": {"contract"}}
+
+@njit(**OPTIONS)
+def smallest_sum(X):
+    """What underflows in a column's sum cannot be noticed from here on."""
+    return X.dtype.type(1e-25 if X.itemsize == 4 else 1e-280)
 
 
 @njit(**OPTIONS)
-def _sum(X, rate, i, j, y, t, k):
-    """X_ij rate + y_tk in float64."""
+def _row_step(X, i, speed, v, tv, y, e):
+    """e = exp(X_i + v - maximum) for row i; the maximum, and the sum of e."""
     n = X.shape[1]
-    x = to_double(load(X, (i * n + j) * WIDTH))
-    return x * load(rate, 0) + load(y, (t * n + k) * WIDTH)
+    top = splat(-np.inf)
+    for j in range(n):
+        x = to_double(load(X, (i * n + j) * WIDTH))
+        x = x * speed + load(v, (tv * n + j) * WIDTH)
+        store(y, j * WIDTH, x)
+        top = maximum(top, x)
+    s = splat(X.dtype.type(0))
+    for j in range(n):
+        p = exp_as(X, load(y, j * WIDTH) - top)
+        store(e, j * WIDTH, p)
+        s = s + p
+    return top, s
 
 
 @njit(**OPTIONS)
-def _normalise(X, rate, y, ty, z, tz, rows):
-    """z = -logsumexp(X rate + y) along rows, or along columns."""
+def _column_from_scratch(X, j, speed, u, tu):
+    """-logsumexp of column j of X + u."""
     n = X.shape[1]
-    for k in range(n):
-        top = splat(-np.inf)
-        for m in range(n):
-            i, j = (k, m) if rows else (m, k)
-            top = maximum(top, _sum(X, rate, i, j, y, ty, m))
-        total = splat(X.dtype.type(0))
-        for m in range(n):
-            i, j = (k, m) if rows else (m, k)
-            total = total + exp(to_dtype_of(X, _sum(X, rate, i, j, y, ty, m) - top))
-        store(z, (tz * n + k) * WIDTH, splat(0.0) - top - vector_log(to_double(total)))
-
-
-@njit(**OPTIONS)
-def _probability(X, rate, i, j, u, tu, v, tv):
-    """exp(X_ij rate + u_i + v_j)."""
-    s = _sum(X, rate, i, j, u, tu, i)
-    return exp(to_dtype_of(X, s + load(v, (tv * X.shape[1] + j) * WIDTH)))
-
-
-@njit(**OPTIONS)
-def _prepare(X, tau, first, n_iters):
-    """Rates, and the scalings of every step, U (l, n) and V (l + 1, n) with V[0] = 0, in lanes."""
-    n = X.shape[1]
-    rate = np.empty(WIDTH, np.float64)
-    for lane in range(WIDTH):
-        rate[lane] = 1.0 / tau[min(first + lane, tau.size - 1)]
-    U = np.empty((n_iters, n, WIDTH), np.float64)
-    V = np.empty((n_iters + 1, n, WIDTH), np.float64)
-    V[0] = 0.0
-    for t in range(n_iters):
-        _normalise(X, rate, V, t, U, t, True)
-        _normalise(X, rate, U, t, V, t + 1, False)
-    return rate, U, V
-
-
-@njit(**OPTIONS)
-def log_forward(X, x, tau, first, safe, n_iters, log, out, error):
-    """S (or log S) and row errors of the lanes of X that are not safe."""
-    n = X.shape[1]
-    rate, U, V = _prepare(X, tau, first, n_iters)
-    last = n_iters - 1
-    worst = splat(X.dtype.type(0))
-    row_error = np.empty(WIDTH, X.dtype)
+    top = splat(-np.inf)
     for i in range(n):
+        x = to_double(load(X, (i * n + j) * WIDTH)) * speed
+        top = maximum(top, x + load(u, (tu * n + i) * WIDTH))
+    s = splat(X.dtype.type(0))
+    for i in range(n):
+        x = to_double(load(X, (i * n + j) * WIDTH)) * speed
+        s = s + exp_as(X, x + load(u, (tu * n + i) * WIDTH) - top)
+    return splat(0.0) - top - vector_log(s)
+
+
+@njit(**OPTIONS)
+def _iterate(X, speed, U, V, y, e, sums):
+    """The scalings of every step, U (l, n) and V (l + 1, n) with V[0] = 0, in lanes."""
+    n = X.shape[1]
+    one = splat(X.dtype.type(1))
+    least = splat(smallest_sum(X))
+    V[0] = 0
+    for t in range(U.shape[0]):
+        sums[:] = 0
+        for i in range(n):
+            top, s = _row_step(X, i, speed, V, t, y, e)
+            store(U, (t * n + i) * WIDTH, splat(0.0) - top - vector_log(s))
+            r = one / s
+            for j in range(0, n * WIDTH, WIDTH):
+                store(sums, j, load(sums, j) + load(e, j) * r)
+        for j in range(n):
+            s = load(sums, j * WIDTH)
+            at = ((t + 1) * n + j) * WIDTH
+            if total(keep_if_above(one, s, least)) == WIDTH:
+                store(V, at, load(V, (t * n + j) * WIDTH) - vector_log(s))
+            else:
+                store(V, at, _column_from_scratch(X, j, speed, U, t))
+
+
+@njit(**OPTIONS)
+def _result(X, speed, U, V, log):
+    """Turn X into S (or log S); the largest row error of every lane."""
+    n = X.shape[1]
+    last = U.shape[0] - 1
+    one = splat(X.dtype.type(1))
+    worst = splat(X.dtype.type(0))
+    for i in range(n):
+        u = load(U, (last * n + i) * WIDTH)
         row = splat(X.dtype.type(0))
         for j in range(n):
-            s = _probability(X, rate, i, j, U, last, V, n_iters)
-            row = row + s
-            store(X, (i * n + j) * WIDTH, s)
-        worst = maximum(worst, absolute(row - splat(X.dtype.type(1))))
-    store(row_error, 0, worst)
-    for b in range(first, min(first + WIDTH, out.shape[0])):
-        lane = b - first
-        if safe[lane]:
+            at = (i * n + j) * WIDTH
+            s = to_double(load(X, at)) * speed + u + load(V, ((last + 1) * n + j) * WIDTH)
+            p = exp_as(X, s)
+            row = row + p
+            if log:
+                p = to_dtype_of(X, s)
+            store(X, at, p)
+        worst = maximum(worst, absolute(row - one))
+    return worst
+
+
+@njit(**OPTIONS)
+def _unsafe(safe, first, wanted):
+    """1 in `wanted` for the lanes to do; whether there are any."""
+    wanted[:] = 0
+    for lane in range(min(WIDTH, safe.size - first)):
+        wanted[lane] = not safe[first + lane]
+    return wanted.any()
+
+
+@njit(nogil=True, **OPTIONS)
+def forward(x, tau, safe, out, error, scalings, n_iters, log, keep, lo, hi):
+    """S (or log S) and largest row errors of the matrices of blocks lo to hi that are not safe."""
+    n = x.shape[1]
+    X = np.empty((n, n, WIDTH), x.dtype)
+    y = np.empty((n, WIDTH), np.float64)
+    e, sums = np.empty((n, WIDTH), x.dtype), np.empty((n, WIDTH), x.dtype)
+    worst, wanted = np.empty(WIDTH, x.dtype), np.empty(WIDTH, x.dtype)
+    steps = np.empty((2 * n_iters + 1, n, WIDTH), np.float64)
+    for block in range(lo, hi):
+        first = block * WIDTH
+        if not _unsafe(safe, first, wanted):
             continue
-        error[b] = row_error[lane]
-        for i in range(n):
-            for j in range(n):
-                if log:
-                    out[b, i, j] = x[b, i, j] * rate[lane] + U[last, i, lane] + V[n_iters, j, lane]
-                else:
-                    out[b, i, j] = X[i, j, lane]
+        if keep:
+            steps = scalings[block]
+        U, V = steps[:n_iters], steps[n_iters:]
+        rate = rates(tau, first)
+        read(x, first, X)
+        _iterate(X, load(rate, 0), U, V, y, e, sums)
+        store(worst, 0, _result(X, load(rate, 0), U, V, log))
+        write(X, first, wanted, out)
+        for lane in range(min(WIDTH, x.shape[0] - first)):
+            if wanted[lane]:
+                error[first + lane] = worst[lane]
 
 
 @njit(**OPTIONS)
-def _add(array, at, value):
-    store(array, at, load(array, at) + value)
-
-
-@njit(**OPTIONS)
-def _reverse_step(X, rate, U, V, t, G, du, dv, next_dv):
-    """Take the gradient back through step t, column normalisation first."""
+def _log_gradient(X, G, speed, U, V, log, du, dv):
+    """Turn G = d / d S (with `log`: d / d log S) into d / d log S; its row and column sums."""
     n = X.shape[1]
-    zero = splat(X.dtype.type(0))
+    last = U.shape[0] - 1
+    dv[:] = 0
     for i in range(n):
-        d = load(du, i * WIDTH)
-        for j in range(n):
-            w = _probability(X, rate, i, j, U, t, V, t + 1) * load(dv, j * WIDTH)
-            _add(G, (i * n + j) * WIDTH, zero - w)
-            d = d - w
-        store(du, i * WIDTH, zero)
-        for j in range(n):
-            w = zero - _probability(X, rate, i, j, U, t, V, t) * d
-            _add(G, (i * n + j) * WIDTH, w)
-            _add(next_dv, j * WIDTH, w)
-
-
-@njit(**OPTIONS)
-def log_backward(X, G, tau, first, safe, n_iters, log, dx):
-    """The exact gradient of the lanes of X that are not safe, from that of S (or log S) in G."""
-    n = X.shape[1]
-    rate, U, V = _prepare(X, tau, first, n_iters)
-    du, dv = np.zeros((n, WIDTH), X.dtype), np.zeros((n, WIDTH), X.dtype)
-    for i in range(n):
+        u = load(U, (last * n + i) * WIDTH)
+        row = splat(X.dtype.type(0))
         for j in range(n):
             at = (i * n + j) * WIDTH
+            g = load(G, at)
             if not log:
-                s = _probability(X, rate, i, j, U, n_iters - 1, V, n_iters)
-                store(G, at, load(G, at) * s)
-            _add(du, i * WIDTH, load(G, at))
-            _add(dv, j * WIDTH, load(G, at))
-    next_dv = np.empty_like(dv)
-    for t in range(n_iters - 1, -1, -1):
-        next_dv[:] = 0
-        _reverse_step(X, rate, U, V, t, G, du, dv, next_dv)
-        dv, next_dv = next_dv, dv
-    for b in range(first, min(first + WIDTH, dx.shape[0])):
-        lane = b - first
-        if not safe[lane]:
-            for i in range(n):
-                for j in range(n):
-                    dx[b, i, j] = G[i, j, lane] * rate[lane]
+                s = to_double(load(X, at)) * speed + u
+                g = g * exp_as(X, s + load(V, ((last + 1) * n + j) * WIDTH))
+                store(G, at, g)
+            row = row + g
+            store(dv, j * WIDTH, load(dv, j * WIDTH) + g)
+        store(du, i * WIDTH, row)
+
+
+@njit(**OPTIONS)
+def _step_back(X, G, speed, U, V, t, du, dv, ratio, e, next_dv):
+    """Step t in reverse. With p = exp(X + u_t + v_{t+1}) its columns sum to 1, and those of
+    p ratio, ratio = exp(v_t - v_{t+1}), are the matrix whose rows sum to 1.
+    """
+    n = X.shape[1]
+    for j in range(n):
+        at = (t * n + j) * WIDTH
+        change = load(V, at) - load(V, at + n * WIDTH)
+        store(ratio, j * WIDTH, exp_as(X, change))
+    next_dv[:] = 0
+    for i in range(n):
+        u = load(U, (t * n + i) * WIDTH)
+        row = splat(X.dtype.type(0))
+        for j in range(n):
+            s = to_double(load(X, (i * n + j) * WIDTH)) * speed + u
+            p = exp_as(X, s + load(V, ((t + 1) * n + j) * WIDTH))
+            store(e, j * WIDTH, p)
+            row = row + p * load(dv, j * WIDTH)
+        d = load(du, i * WIDTH) - row
+        for j in range(n):
+            at = (i * n + j) * WIDTH
+            p = load(e, j * WIDTH)
+            w = p * load(ratio, j * WIDTH) * d
+            store(next_dv, j * WIDTH, load(next_dv, j * WIDTH) - w)
+            store(G, at, load(G, at) - (p * load(dv, j * WIDTH) + w))
+
+
+@njit(nogil=True, **OPTIONS)
+def backward(grad, x, tau, safe, scalings, dx, log, lo, hi):
+    """The exact gradient with respect to the matrices of blocks lo to hi that are not safe."""
+    n = x.shape[1]
+    n_iters = scalings.shape[1] // 2
+    X, G = np.empty((n, n, WIDTH), x.dtype), np.empty((n, n, WIDTH), x.dtype)
+    du, e = np.empty((n, WIDTH), x.dtype), np.empty((n, WIDTH), x.dtype)
+    dv, next_dv = np.empty((n, WIDTH), x.dtype), np.empty((n, WIDTH), x.dtype)
+    ratio, wanted = np.empty((n, WIDTH), x.dtype), np.empty(WIDTH, x.dtype)
+    for block in range(lo, hi):
+        first = block * WIDTH
+        if not _unsafe(safe, first, wanted):
+            continue
+        U, V = scalings[block, :n_iters], scalings[block, n_iters:]
+        rate = rates(tau, first)
+        speed = load(rate, 0)
+        read(x, first, X)
+        read(grad, first, G)
+        _log_gradient(X, G, speed, U, V, log, du, dv)
+        for t in range(n_iters - 1, -1, -1):
+            _step_back(X, G, speed, U, V, t, du, dv, ratio, e, next_dv)
+            du[:] = 0
+            dv, next_dv = next_dv, dv
+        multiply(G, rate)
+        write(G, first, wanted, dx)

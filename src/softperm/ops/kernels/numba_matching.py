@@ -128,12 +128,12 @@ def _solve(x, perm, cost, v, rows, done, distance, before):
 
 
 @njit(nogil=True, **OPTIONS)
-def matching(x, perm):
-    """Write the maximising assignment of every matrix to `perm`; -1 where there is none."""
+def matching(x, perm, lo, hi):
+    """Write the maximising assignments of matrices lo to hi to `perm`; -1 where there is none."""
     n = x.shape[1]
     cost = np.empty((n, n), np.float64)
     v, distance = np.empty(n, np.float64), np.empty(n, np.float64)
     rows, before = np.empty(n, np.int64), np.empty(n, np.int64)
     done = np.empty(n, np.bool_)
-    for b in range(x.shape[0]):
+    for b in range(lo, hi):
         _solve(x[b], perm[b], cost, v, rows, done, distance, before)

@@ -1,7 +1,6 @@
-"""Sinkhorn of one matrix in the log domain on CPUs: right at any temperature.
+"""Sinkhorn of one matrix after the other in the log domain on CPUs: right at any temperature.
 
-Scalings u, v and the sums X + u + v are float64; only the exponential of those sums is taken in the
-dtype of the matrix.
+Does again what `numba_rows_linear` found unsafe; the same computation as in `numba_lanes_log`.
 """
 
 from __future__ import annotations
@@ -9,126 +8,140 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from softperm.ops.kernels.numba_exp import exp
+from softperm.ops.kernels.numba_exp import exp_as
+from softperm.ops.kernels.numba_lanes_log import smallest_sum
 from softperm.ops.kernels.numba_simd import WIDTH, load, splat, store, total
 
 OPTIONS = {"error_model": "numpy", "cache": True, "fastmath": {"contract", "reassoc", "nsz"}}
 
 
 @njit(**OPTIONS)
-def _exp_sum(y):
-    """Replace y, padded to whole vectors with -inf, by exp(y); its sum."""
-    s = splat(y.dtype.type(0))
+def _exp_sum(y, e):
+    """e = exp(y), padded to whole vectors with -inf; its sum."""
+    s = splat(e.dtype.type(0))
     for at in range(0, y.size, WIDTH):
-        e = exp(load(y, at))
-        store(y, at, e)
-        s = s + e
+        p = exp_as(e, load(y, at))
+        store(e, at, p)
+        s = s + p
     return total(s)
 
 
 @njit(**OPTIONS)
-def _rows(x, rate, v, u, y):
-    """u_i = -logsumexp_j(x_ij rate + v_j)."""
-    n = x.shape[0]
-    for i in range(n):
-        top = x[i, 0] * rate + v[0]
-        for j in range(1, n):
-            top = max(top, x[i, j] * rate + v[j])
-        for j in range(n):
-            y[j] = x[i, j] * rate + v[j] - top
-        y[n:] = -np.inf
-        u[i] = -(top + np.log(np.float64(_exp_sum(y))))
+def _row_step(row, rate, v, y, e):
+    """e = exp(row rate + v - maximum); the maximum, and the sum of e."""
+    top = -np.inf
+    for j in range(row.size):
+        y[j] = row[j] * rate + v[j]
+        top = max(top, y[j])
+    for j in range(row.size):
+        y[j] -= top
+    return top, _exp_sum(y, e)
 
 
 @njit(**OPTIONS)
-def _columns(x, rate, u, v, top, sums, y):
-    """v_j = -logsumexp_i(x_ij rate + u_i)."""
+def _column_from_scratch(x, j, rate, u):
+    """-logsumexp of column j of x rate + u."""
+    top, s = -np.inf, 0.0
+    for i in range(x.shape[0]):
+        top = max(top, x[i, j] * rate + u[i])
+    for i in range(x.shape[0]):
+        s += np.exp(x[i, j] * rate + u[i] - top)
+    return -(top + np.log(s))
+
+
+@njit(**OPTIONS)
+def _step(x, rate, v, u, next_v, y, e, sums):
+    """One row and one column step, from v to u and next_v."""
     n = x.shape[0]
-    top[:] = -np.inf
+    one = e.dtype.type(1)
     sums[:] = 0
     for i in range(n):
-        for j in range(n):
-            top[j] = max(top[j], x[i, j] * rate + u[i])
-    for i in range(n):
-        for j in range(n):
-            y[j] = x[i, j] * rate + u[i] - top[j]
-        y[n:] = -np.inf
-        for at in range(0, y.size, WIDTH):
-            store(sums, at, load(sums, at) + exp(load(y, at)))
+        top, s = _row_step(x[i], rate, v, y, e)
+        u[i] = -(top + np.log(np.float64(s)))
+        r = splat(one / s)
+        for at in range(0, e.size, WIDTH):
+            store(sums, at, load(sums, at) + load(e, at) * r)
     for j in range(n):
-        v[j] = -(top[j] + np.log(np.float64(sums[j])))
+        if sums[j] > smallest_sum(e):
+            next_v[j] = v[j] - np.log(np.float64(sums[j]))
+        else:
+            next_v[j] = _column_from_scratch(x, j, rate, u)
 
 
 @njit(**OPTIONS)
-def _probabilities(x, rate, i, u, v, y):
-    """Replace y by row i of exp(x rate + u + v); its sum."""
-    n = x.shape[0]
-    for j in range(n):
-        y[j] = x[i, j] * rate + u[i] + v[j]
-    y[n:] = -np.inf
-    return _exp_sum(y)
+def _probabilities(row, rate, u, v, y, e):
+    """e = exp(row rate + u + v); its sum."""
+    for j in range(row.size):
+        y[j] = row[j] * rate + u + v[j]
+    return _exp_sum(y, e)
 
 
 @njit(**OPTIONS)
-def _row_error(x, rate, u, v, y):
+def _row_error(x, rate, u, v, y, e):
     """The largest |row sum - 1|."""
     worst = 0.0
     for i in range(x.shape[0]):
-        worst = max(worst, abs(_probabilities(x, rate, i, u, v, y) - 1.0))
+        worst = max(worst, abs(_probabilities(x[i], rate, u[i], v, y, e) - 1.0))
     return worst
 
 
 @njit(**OPTIONS)
-def _iterate(x, rate, n_iters, tol, U, V, y):
-    """Scalings of every step, U (l, n) and V (l + 1, n) with V[0] = 0; the steps done."""
-    top = np.empty(x.shape[0], np.float64)
-    sums = np.empty_like(y)
-    V[0] = 0.0
-    for t in range(n_iters):
-        _rows(x, rate, V[t], U[t], y)
-        _columns(x, rate, U[t], V[t + 1], top, sums, y)
-        if tol > 0.0 and _row_error(x, rate, U[t], V[t + 1], y) < tol:
-            return t + 1
-    return n_iters
+def _padded(n, dtype):
+    """A row to take exponentials of, with -inf for padding, and one for the result."""
+    width = (n + WIDTH - 1) // WIDTH * WIDTH
+    y = np.full(width, -np.inf)
+    return y, np.empty(width, dtype)
 
 
 @njit(**OPTIONS)
-def _prepare(x, tau, n_iters, tol):
-    """Rate, scalings, a padded row to work in, and the steps done."""
+def _forward_one(x, rate, tol, log, out, U, V):
+    """Write S (or log S) of one matrix; the steps done and the row error."""
     n = x.shape[0]
-    y = np.empty((n + WIDTH - 1) // WIDTH * WIDTH, x.dtype)
-    U = np.empty((n_iters, n), np.float64)
-    V = np.empty((n_iters + 1, n), np.float64)
-    rate = 1.0 / tau
-    return rate, U, V, y, _iterate(x, rate, n_iters, tol, U, V, y)
-
-
-@njit(**OPTIONS)
-def log_forward(x, tau, n_iters, tol, log, out):
-    """Write S (or log S) of one matrix to `out`; the steps done and the row error."""
-    n = x.shape[0]
-    rate, U, V, y, done = _prepare(x, tau, n_iters, tol)
+    y, e = _padded(n, x.dtype)
+    sums = np.empty_like(e)
+    V[0] = 0
+    done = 0
+    while done < U.shape[0]:
+        _step(x, rate, V[done], U[done], V[done + 1], y, e, sums)
+        done += 1
+        if tol > 0.0 and _row_error(x, rate, U[done - 1], V[done], y, e) < tol:
+            break
     u, v = U[done - 1], V[done]
+    worst = 0.0
     for i in range(n):
-        if log:
-            for j in range(n):
-                out[i, j] = x[i, j] * rate + u[i] + v[j]
-        else:
-            _probabilities(x, rate, i, u, v, y)
-            out[i] = y[:n]
-    return done, _row_error(x, rate, u, v, y)
+        row = _probabilities(x[i], rate, u[i], v, y, e)
+        worst = max(worst, abs(row - 1.0))
+        for j in range(n):
+            out[i, j] = y[j] if log else e[j]
+    return done, worst
+
+
+@njit(nogil=True, **OPTIONS)
+def forward(x, tau, safe, out, iters, error, Us, Vs, n_iters, tol, log, lo, hi):
+    """Results, steps done and largest row errors of those of matrices lo to hi that are not safe.
+
+    Leaves the scalings of every step in Us and Vs, unless they are empty.
+    """
+    n = x.shape[1]
+    U, V = np.empty((n_iters, n), np.float64), np.empty((n_iters + 1, n), np.float64)
+    for b in range(lo, hi):
+        if not safe[b]:
+            if Us.size:
+                U, V = Us[b], Vs[b]
+            iters[b], error[b] = _forward_one(x[b], 1.0 / tau[b], tol, log, out[b], U, V)
 
 
 @njit(**OPTIONS)
-def _log_gradient(grad, x, rate, u, v, log, dx, du, dv, y):
+def _log_gradient(grad, x, rate, u, v, log, dx, du, dv, y, e):
     """Write d / d log S to dx, and its row and column sums to du and dv."""
     n = x.shape[0]
     dv[:] = 0
     for i in range(n):
         row = x.dtype.type(0)
-        _probabilities(x, rate, i, u, v, y)
+        if not log:
+            _probabilities(x[i], rate, u[i], v, y, e)
         for j in range(n):
-            g = grad[i, j] if log else grad[i, j] * y[j]
+            g = grad[i, j] if log else grad[i, j] * e[j]
             dx[i, j] = g
             row += g
             dv[j] += g
@@ -136,27 +149,44 @@ def _log_gradient(grad, x, rate, u, v, log, dx, du, dv, y):
 
 
 @njit(**OPTIONS)
-def log_backward(grad, x, tau, n_iters, log, dx):
-    """The exact gradient of `n_iters` steps with respect to x."""
+def _step_back(x, rate, u, v, next_v, dx, du, dv, next_dv, ratio, y, e):
+    """A step in reverse; with p = exp(x rate + u + next_v) the columns of p sum to 1, and
+    p ratio, ratio = exp(v - next_v), is the matrix whose rows sum to 1.
+    """
     n = x.shape[0]
-    rate, U, V, y, _ = _prepare(x, tau, n_iters, 0.0)
-    du, dv, next_dv = np.empty(n, x.dtype), np.empty(n, x.dtype), np.empty(n, x.dtype)
-    _log_gradient(grad, x, rate, U[n_iters - 1], V[n_iters], log, dx, du, dv, y)
-    for t in range(n_iters - 1, -1, -1):
-        next_dv[:] = 0
+    for j in range(n):
+        ratio[j] = np.exp(v[j] - next_v[j])
+    next_dv[:] = 0
+    for i in range(n):
+        _probabilities(x[i], rate, u[i], next_v, y, e)
+        row = x.dtype.type(0)
+        for j in range(n):
+            row += e[j] * dv[j]
+        d = du[i] - row
+        for j in range(n):
+            w = e[j] * ratio[j] * d
+            next_dv[j] -= w
+            dx[i, j] -= e[j] * dv[j] + w
+
+
+@njit(nogil=True, **OPTIONS)
+def backward(grad, x, tau, iters, safe, Us, Vs, dx, log, lo, hi):
+    """The exact gradient with respect to those of matrices lo to hi that are not safe."""
+    n = x.shape[1]
+    y, e = _padded(n, x.dtype)
+    du, ratio = np.empty(n, x.dtype), np.empty(n, x.dtype)
+    dv, next_dv = np.empty(n, x.dtype), np.empty(n, x.dtype)
+    for b in range(lo, hi):
+        if safe[b]:
+            continue
+        rate, done = 1.0 / tau[b], iters[b]
+        U, V = Us[b], Vs[b]
+        _log_gradient(grad[b], x[b], rate, U[done - 1], V[done], log, dx[b], du, dv, y, e)
+        for t in range(done - 1, -1, -1):
+            _step_back(x[b], rate, U[t], V[t], V[t + 1], dx[b], du, dv, next_dv, ratio, y, e)
+            du[:] = 0
+            dv, next_dv = next_dv, dv
+        scale = x.dtype.type(rate)
         for i in range(n):
-            _probabilities(x, rate, i, U[t], V[t + 1], y)
-            row = x.dtype.type(0)
             for j in range(n):
-                w = y[j] * dv[j]
-                dx[i, j] -= w
-                row += w
-            d = du[i] - row
-            _probabilities(x, rate, i, U[t], V[t], y)
-            for j in range(n):
-                w = y[j] * d
-                dx[i, j] -= w
-                next_dv[j] -= w
-        du[:] = 0
-        dv, next_dv = next_dv, dv
-    dx *= x.dtype.type(rate)
+                dx[b, i, j] *= scale

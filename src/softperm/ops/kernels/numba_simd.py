@@ -62,6 +62,51 @@ def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.intp, value), codegen
 
 
+def _halves(distance: int) -> tuple[ir.Constant, ir.Constant]:
+    """Shuffles that exchange, between two vectors, the elements `distance` apart in index."""
+    low = [i if not i & distance else WIDTH + i - distance for i in range(WIDTH)]
+    high = [i + distance if not i & distance else WIDTH + i for i in range(WIDTH)]
+    kind = ir.VectorType(ir.IntType(32), WIDTH)
+    return ir.Constant(kind, low), ir.Constant(kind, high)
+
+
+def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
+    """The columns of 16 vectors of 16 numbers, by exchanging ever smaller blocks."""
+    distance = WIDTH // 2
+    while distance:
+        low, high = _halves(distance)
+        for i in range(WIDTH):
+            if not i & distance:
+                a, b = vectors[i], vectors[i + distance]
+                vectors[i] = builder.shuffle_vector(a, b, low)
+                vectors[i + distance] = builder.shuffle_vector(a, b, high)
+        distance //= 2
+    return vectors
+
+
+@intrinsic
+def transpose(
+    typingctx: Any, source: Any, start: Any, step: Any, target: Any, at: Any, target_step: Any
+) -> Any:
+    """Read 16 vectors, `step` apart from flat position `start` on; write their columns likewise."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        align = signature.args[0].dtype.bitwidth // 8
+
+        def pointer(array: int, k: int) -> Any:
+            offset = builder.mul(args[array + 2], ir.Constant(args[array + 2].type, k))
+            index = builder.add(args[array + 1], offset)
+            return _pointer(context, builder, signature.args[array], args[array], index)
+
+        vectors = [builder.load(pointer(0, k), align=align) for k in range(WIDTH)]
+        for k, column in enumerate(_transposed(builder, vectors)):
+            builder.store(column, pointer(3, k), align=align)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(source, index, index, target, index, index), codegen
+
+
 @intrinsic
 def splat(typingctx: Any, value: Any) -> Any:
     """The same number 16 times."""

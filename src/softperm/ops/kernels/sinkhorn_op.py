@@ -6,6 +6,7 @@ the gradient, also under the transforms of `torch.func`, which operators alone d
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,20 +18,23 @@ from softperm.ops.kernels import torch_loop
 ThreeTensors = tuple[Tensor, Tensor, Tensor]
 
 
-def _kernel(x: Tensor, backend: str) -> Any:
-    """The module that computes: `forward` and `backward`."""
-    if backend == "torch" or x.device.type != "cpu":
-        return torch_loop
+@cache
+def _numba_cpu() -> Any:
     from softperm.ops.kernels import numba_cpu  # Numba takes half a second to import
 
     return numba_cpu
+
+
+def _kernel(x: Tensor, backend: str) -> Any:
+    """The module that computes: `forward` and `backward`."""
+    return torch_loop if backend == "torch" or not x.is_cpu else _numba_cpu()
 
 
 @torch.library.custom_op("softperm::sinkhorn", mutates_args=())
 def _forward(
     x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    outputs: ThreeTensors = _kernel(x, backend).forward(x, tau, n_iters, tol, log)
+    outputs: ThreeTensors = _kernel(x, backend).forward(x, tau, n_iters, tol, log)[:3]
     return outputs
 
 
@@ -98,8 +102,14 @@ def _tau_gradient(dx: Tensor, x: Tensor, tau: Tensor) -> Tensor:
     return -products.sum((-2, -1)) / tau
 
 
+def _gradients(ctx: Any, dx: Tensor, x: Tensor, tau: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients with respect to the arguments of `_Sinkhorn` and `_Eager`."""
+    dtau = _tau_gradient(dx, x, tau) if ctx.needs_input_grad[1] else None
+    return dx, dtau, None, None, None, None
+
+
 class _Sinkhorn(torch.autograd.Function):
-    """The iterate, with its gradient with respect to x and tau."""
+    """The iterate, with its gradient with respect to x and tau, for whatever traces or maps it."""
 
     generate_vmap_rule = True
 
@@ -107,13 +117,7 @@ class _Sinkhorn(torch.autograd.Function):
     def forward(
         x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str
     ) -> ThreeTensors:
-        outputs: ThreeTensors
-        # Dispatching an operator costs more than solving 64 small matrices: go round it where
-        # nothing is traced.
-        if can_read_values(x):
-            outputs = _kernel(x, backend).forward(x, tau, n_iters, tol, log)
-        else:
-            outputs = _forward(x, tau, n_iters, tol, log, backend)
+        outputs: ThreeTensors = _forward(x, tau, n_iters, tol, log, backend)
         return outputs
 
     @staticmethod
@@ -127,8 +131,38 @@ class _Sinkhorn(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, tau, iters = ctx.saved_tensors
         dx = _SinkhornBackward.apply(grads[0], x, tau, iters, *ctx.options)  # type: ignore[no-untyped-call]
-        dtau = _tau_gradient(dx, x, tau) if ctx.needs_input_grad[1] else None
-        return dx, dtau, None, None, None, None
+        return _gradients(ctx, dx, x, tau)
+
+
+class _Eager(torch.autograd.Function):
+    """The same where nothing is traced or mapped.
+
+    Dispatching an operator costs more than solving 64 small matrices, and here the reverse pass may
+    use what the forward pass has left instead of computing it again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str
+    ) -> ThreeTensors:
+        kernel = _kernel(x, backend)
+        out, iters, error, ctx.scalings = kernel.forward(x, tau, n_iters, tol, log, keep=True)
+        ctx.options = (n_iters, tol, log, backend)
+        ctx.mark_non_differentiable(iters, error)
+        ctx.save_for_backward(x, tau, iters, out)
+        return out, iters, error
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, tau, iters, out = ctx.saved_tensors
+        n_iters, tol, log, backend = ctx.options
+        grad = grads[0]
+        if torch.is_grad_enabled() or not can_read_values(grad):
+            dx = _SinkhornBackward.apply(grad, x, tau, iters, *ctx.options)  # type: ignore[no-untyped-call]
+        else:
+            options = (n_iters, tol, log, out, ctx.scalings)
+            dx = _kernel(x, backend).backward(grad, x, tau, iters, *options)
+        return _gradients(ctx, dx, x, tau)
 
 
 class _SinkhornBackward(torch.autograd.Function):
@@ -147,11 +181,7 @@ class _SinkhornBackward(torch.autograd.Function):
         log: bool,
         backend: str,
     ) -> Tensor:
-        dx: Tensor
-        if can_read_values(x) and can_read_values(grad):
-            dx = _kernel(x, backend).backward(grad, x, tau, iters, n_iters, tol, log)
-        else:
-            dx = _backward(grad, x, tau, iters, n_iters, tol, log, backend)
+        dx: Tensor = _backward(grad, x, tau, iters, n_iters, tol, log, backend)
         return dx
 
     @staticmethod
@@ -182,5 +212,11 @@ def sinkhorn(
     x is float32 or float64, (*, n, n); tau float64 (float32 where the device has no float64), (*).
     Differentiable any number of times with respect to both.
     """
-    outputs: ThreeTensors = _Sinkhorn.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
+    outputs: ThreeTensors
+    if not can_read_values(x) or not can_read_values(tau):
+        outputs = _Sinkhorn.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
+    elif torch.is_grad_enabled() and (x.requires_grad or tau.requires_grad):
+        outputs = _Eager.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
+    else:
+        outputs = _kernel(x, backend).forward(x, tau, n_iters, tol, log)[:3]
     return outputs

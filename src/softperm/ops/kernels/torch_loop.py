@@ -1,7 +1,7 @@
 """The Sinkhorn iteration in plain PyTorch, on any device.
 
 With ``L = log_alpha / tau`` the l-step iterate is ``log S_ij = L_ij + u_i + v_j``. Only the two
-scaling vectors change, and the reverse pass computes them again, so nothing is stored in between:
+scaling vectors change, so these are all that the reverse pass needs of every step:
 
     u_t,i = -logsumexp_j(L_ij + v_{t-1,j})        (rows, v_0 = 0)
     v_t,j = -logsumexp_i(L_ij + u_t,i)            (columns)
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+Scalings = tuple[list[Tensor], list[Tensor]]  # u and v of every step
 
 
 def working_dtype(x: Tensor) -> torch.dtype:
@@ -70,9 +72,10 @@ def _iterate(L: Tensor, n_iters: int, tol: float) -> tuple[list[Tensor], list[Te
 
 
 def forward(
-    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """S (or log S), the iterations done and the largest row error of every matrix.
+    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, keep: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Scalings | None]:
+    """S (or log S), the iterations done, the largest row error of every matrix, and for `keep` the
+    scalings of every step.
 
     A matrix stops when its row error is below `tol` (0: never).
     """
@@ -81,15 +84,27 @@ def forward(
     u, v = us[-1], vs[-1]
     error = _row_error(u, _rows(L, v))
     out = L + u.unsqueeze(-1) + v.unsqueeze(-2)
-    return (out if log else out.exp()).to(x.dtype), iters, error.to(x.dtype)
+    out = (out if log else out.exp()).to(x.dtype)
+    return out, iters, error.to(x.dtype), (us, vs) if keep else None
 
 
 def backward(
-    grad: Tensor, x: Tensor, tau: Tensor, iters: Tensor, n_iters: int, tol: float, log: bool
+    grad: Tensor,
+    x: Tensor,
+    tau: Tensor,
+    iters: Tensor,
+    n_iters: int,
+    tol: float,
+    log: bool,
+    out: Tensor | None = None,
+    scalings: Scalings | None = None,
 ) -> Tensor:
-    """The exact gradient with respect to `x`, by running the iteration in reverse."""
+    """The exact gradient with respect to `x`, by running the iteration in reverse.
+
+    Scalings that were not kept are computed again.
+    """
     L = _divide(x, tau)
-    us, vs, _ = _iterate(L, n_iters, tol)
+    us, vs = scalings or _iterate(L, n_iters, tol)[:2]
     g = grad.to(L.dtype)
     if not log:
         g = g * (L + us[-1].unsqueeze(-1) + vs[-1].unsqueeze(-2)).exp()

@@ -1,0 +1,268 @@
+"""Sinkhorn for larger matrices on CPUs, by scalings: for all but low temperatures.
+
+The same computation as in `numba_lanes_linear`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+from softperm.ops.kernels.numba_lanes import OPTIONS
+from softperm.ops.kernels.numba_lanes_linear import largest_scaling
+from softperm.ops.kernels.numba_rows import (
+    copy,
+    dot4,
+    exponentials,
+    padded,
+    subtract_products,
+    sweep,
+    workspace,
+)
+from softperm.ops.kernels.numba_simd import WIDTH, load, splat, store
+
+_PARALLEL = {"parallel": True, **OPTIONS}
+
+
+@njit(**OPTIONS)
+def _row_error(K, n, A, B, t):
+    """The largest |row sum - 1| after step t."""
+    worst = 0.0
+    for i in range(0, n, 4):
+        r = dot4(K, i, B, t + 1)
+        for k in range(min(4, n - i)):
+            worst = max(worst, abs(A[t, i + k] * r[k] - 1.0))
+    return worst
+
+
+@njit(**OPTIONS)
+def _column_step(acc, n, A, B, t):
+    """Row t + 1 of B from the column sums; whether all scalings of step t are safe."""
+    limit = largest_scaling(A)
+    one = A.dtype.type(1)
+    safe = True
+    B[t + 1, n:] = 0
+    for j in range(n):
+        total = acc[0, j]
+        for c in range(1, acc.shape[0]):
+            total += acc[c, j]
+        b = one / total
+        B[t + 1, j] = b
+        safe = safe and b <= limit and A[t, j] <= limit
+    return safe
+
+
+@njit(**OPTIONS)
+def _chunk_rows(rows, chunks):
+    """Rows a chunk, a multiple of four."""
+    return (rows // 4 + chunks - 1) // chunks * 4
+
+
+def _iterate(x, rate, tol, chunks, K, top, A, B):
+    """Scalings A (l, rows) and B (l + 1, width), 0 for padding; steps done, and if all is safe."""
+    n = x.shape[0]
+    rows, width = K.shape
+    step = _chunk_rows(rows, chunks)
+    acc = np.empty((chunks, width), x.dtype)
+    B[0, :n], B[0, n:] = 1, 0
+    for c in prange(chunks):
+        exponentials(x, rate, c * step, min((c + 1) * step, rows), K, top)
+    for t in range(A.shape[0]):
+        for c in prange(chunks):
+            lo, hi = c * step, min((c + 1) * step, rows)
+            sweep(K, n, lo, hi, B, t, top, top, True, A, t, acc, c)
+        if not _column_step(acc, n, A, B, t):
+            return t + 1, False
+        if tol > 0 and _row_error(K, n, A, B, t) < tol:
+            return t + 1, True
+    return A.shape[0], True
+
+
+_iterate_serial = njit(**OPTIONS)(_iterate)
+_iterate_parallel = njit(**_PARALLEL)(_iterate)
+
+
+@njit(**OPTIONS)
+def _write_row(x, rate, log, K, top, A, B, last, v, i, out):
+    """Row i of the result."""
+    n = x.shape[0]
+    width = K.shape[1]
+    if log:
+        u = np.log(A[last, i])
+        for j in range(n):
+            out[i, j] = (x[i, j] - top[i]) * rate + (u + v[j])
+        return
+    a = splat(A[last, i])
+    whole = n - n % WIDTH
+    for j in range(0, whole, WIDTH):
+        s = a * load(K, i * width + j) * load(B, (last + 1) * width + j)
+        store(out, i * n + j, s)
+    for j in range(whole, n):
+        out[i, j] = A[last, i] * K[i, j] * B[last + 1, j]
+
+
+def _write(x, rate, log, K, top, A, B, last, out):
+    """S from K and the scalings; log S from the scalings alone, exact where S underflows."""
+    n = x.shape[0]
+    v = np.log(B[last + 1, : n if log else 0])
+    for i in prange(n):
+        _write_row(x, rate, log, K, top, A, B, last, v, i, out)
+
+
+_write_serial = njit(**OPTIONS)(_write)
+_write_parallel = njit(**_PARALLEL)(_write)
+
+
+@njit(**OPTIONS)
+def _log_gradient(S, grad, log, n, lo, hi, dx, du, acc, c):
+    """dx = d / d log S, its row sums in du and its column sums in row c of acc, rows lo to hi."""
+    acc[c] = 0
+    for i in range(lo, min(hi, n)):
+        row = S.dtype.type(0)
+        for j in range(n):
+            g = grad[i, j] if log else grad[i, j] * S[i, j]
+            dx[i, j] = g
+            row += g
+            acc[c, j] += g
+        du[i] = row
+
+
+@njit(**OPTIONS)
+def _column_sums(acc, n):
+    """The sum over chunks."""
+    total = acc[0, :n].copy()
+    for c in range(1, acc.shape[0]):
+        total += acc[c, :n]
+    return total
+
+
+@njit(**OPTIONS)
+def _relative(A, B, n):
+    """The scalings of every step divided by the last ones, 0 for padding."""
+    RA, RB = np.zeros_like(A), np.zeros_like(B)
+    last = A.shape[0] - 1
+    for t in range(last + 1):
+        RA[t, :n] = A[t, :n] / A[last, :n]
+        RB[t, :n] = B[t, :n] / B[last + 1, :n]
+    RB[last + 1, :n] = 1
+    return RA, RB
+
+
+@njit(**OPTIONS)
+def _before_sweep(A, B, t, n, du, dv, P, c0, c1):
+    """The vectors that the sweep back through step t takes; du counts in the last step only."""
+    P[t, :n] = B[t + 1, :n] * dv
+    c0[:] = A[t] * du
+    c1[:] = A[t] * A[t]
+    du[:] = 0
+
+
+@njit(**OPTIONS)
+def _after_sweep(acc, n, B, t):
+    """The gradient with respect to the column scalings of the step before."""
+    return -B[t, :n] * _column_sums(acc, n)
+
+
+def _reverse(grad, out, rate, log, S, A, B, chunks, dx):
+    """The gradient with respect to x by way of the scalings of every step."""
+    n = grad.shape[0]
+    rows, width = S.shape
+    step = _chunk_rows(rows, chunks)
+    P, Q = np.zeros_like(B), np.zeros_like(A)
+    acc = np.empty((chunks, width), S.dtype)
+    du, c0, c1 = np.zeros(rows, S.dtype), np.empty(rows, S.dtype), np.empty(rows, S.dtype)
+    for c in prange(chunks):
+        lo, hi = c * step, min((c + 1) * step, rows)
+        if log or width != n:
+            copy(out, log, lo, hi, S)
+        _log_gradient(S, grad, log, n, lo, hi, dx, du, acc, c)
+    dv = _column_sums(acc, n)
+    A, B = _relative(A, B, n)
+    for t in range(A.shape[0] - 1, -1, -1):
+        _before_sweep(A, B, t, n, du, dv, P, c0, c1)
+        for c in prange(chunks):
+            lo, hi = c * step, min((c + 1) * step, rows)
+            sweep(S, n, lo, hi, P, t, c0, c1, False, Q, t, acc, c)
+        dv = _after_sweep(acc, n, B, t)
+    for c in prange(chunks):
+        lo, hi = c * step, min((c + 1) * step, rows)
+        subtract_products(S, n, lo, hi, A, P, Q, B, rate, dx)
+
+
+_reverse_serial = njit(**OPTIONS)(_reverse)
+_reverse_parallel = njit(**_PARALLEL)(_reverse)
+
+
+@njit(**OPTIONS)
+def _forward_one(x, tau, tol, log, out, A, B):
+    n = x.shape[0]
+    K, top = workspace(out), np.empty(n, x.dtype)
+    rate = 1.0 / tau
+    done, safe = _iterate_serial(x, rate, tol, 1, K, top, A, B)
+    error = 0.0
+    if safe:
+        error = _row_error(K, n, A, B, done - 1)
+        _write_serial(x, rate, log, K, top, A, B, done - 1, out)
+    return done, error, safe
+
+
+@njit(**OPTIONS)
+def _backward_one(grad, out, tau, log, A, B, dx):
+    S = np.empty(padded(out.shape[0]), out.dtype) if log else workspace(out)
+    _reverse_serial(grad, out, 1.0 / tau, log, S, A, B, 1, dx)
+
+
+@njit(nogil=True, **OPTIONS)
+def forward(x, tau, out, iters, error, safe, As, Bs, n_iters, tol, log, lo, hi):
+    """Results, steps done and largest row errors of those of matrices lo to hi that stay safe.
+
+    Marks them in `safe`; leaves the scalings of every step in As and Bs, unless they are empty.
+    """
+    rows, width = padded(x.shape[1])
+    A, B = np.empty((n_iters, rows), x.dtype), np.empty((n_iters + 1, width), x.dtype)
+    for b in range(lo, hi):
+        if As.size:
+            A, B = As[b], Bs[b]
+        iters[b], error[b], safe[b] = _forward_one(x[b], tau[b], tol, log, out[b], A, B)
+
+
+@njit(nogil=True, **OPTIONS)
+def backward(grad, out, tau, iters, safe, As, Bs, dx, log, lo, hi):
+    """The exact gradient with respect to those of matrices lo to hi that are safe."""
+    for b in range(lo, hi):
+        if safe[b]:
+            A, B = As[b, : iters[b]], Bs[b, : iters[b] + 1]
+            _backward_one(grad[b], out[b], tau[b], log, A, B, dx[b])
+
+
+def forward_shared(
+    x: Any, tau: Any, out: Any, iters: Any, error: Any, safe: Any, As: Any, Bs: Any, *options: Any
+) -> None:
+    """`forward`, matrix after matrix, the rows of each shared out over the threads."""
+    n_iters, tol, log, threads = options
+    n = x.shape[1]
+    rows, width = padded(n)
+    A, B = np.empty((n_iters, rows), x.dtype), np.empty((n_iters + 1, width), x.dtype)
+    top = np.empty(n, x.dtype)
+    for b in range(x.shape[0]):
+        if As.size:
+            A, B = As[b], Bs[b]
+        K, rate = workspace(out[b]), 1.0 / tau[b]
+        done, safe[b] = _iterate_parallel(x[b], rate, tol, threads, K, top, A, B)
+        iters[b] = done
+        if safe[b]:
+            error[b] = _row_error(K, n, A, B, done - 1)
+            _write_parallel(x[b], rate, log, K, top, A, B, done - 1, out[b])
+
+
+def backward_shared(
+    grad: Any, out: Any, tau: Any, iters: Any, safe: Any, As: Any, Bs: Any, dx: Any, *options: Any
+) -> None:
+    """The reverse of `forward_shared`."""
+    log, threads = options
+    for b in np.flatnonzero(safe):
+        S = np.empty(padded(out.shape[1]), out.dtype) if log else workspace(out[b])
+        A, B = As[b, : iters[b]], Bs[b, : iters[b] + 1]
+        _reverse_parallel(grad[b], out[b], 1.0 / tau[b], log, S, A, B, threads, dx[b])
