@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+BENCH_STAMP := .venv/.installed-bench
 
 .PHONY: help install demo test test-all check bench docs app clean
 
@@ -11,6 +12,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,app,docs,dev]'
 	@touch $(STAMP)
+
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	@touch $(BENCH_STAMP)
 
 install: $(STAMP) ## make .venv with everything in it
 
@@ -29,7 +34,8 @@ check: $(STAMP) ## lint, format and type check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## run the benchmarks
+bench: $(BENCH_STAMP) ## run the benchmarks, write docs/performance.md
+	$(BIN)/python benchmarks/operators.py
 	$(BIN)/python benchmarks/train_epoch.py
 
 docs: $(STAMP) ## build the documentation in site/

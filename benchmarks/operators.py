@@ -1,93 +1,157 @@
-"""How much faster than plain PyTorch and SciPy are the operators on a CPU?
+"""How much faster than the plain loop and other libraries are the operators on a CPU?
 
-Sinkhorn against the plain loop of `logsumexp` under autograd, matching against SciPy called for one
-matrix after the other; the contenders take turns in one process, and medians are compared.
+Sinkhorn against the plain loop of `logsumexp` under autograd, jitted JAX, OTT, POT and pygmtools;
+matching against SciPy and lapx. The contenders take turns in one process on the same inputs, each
+is checked against the plain loop (SciPy for matching) before it is timed, and medians are compared.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
-from functools import partial
-from statistics import median
 
+import matchers
+import memory
+import numpy as np
+import report
 import torch
-from rich.console import Console
-from rich.table import Table
-from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from contenders import N_ITERS, OURS, PLAIN, Bound, all_contenders
+from timing import limit_threads, medians
 
 import softperm
+from softperm.plotting import save
 
-SIZES = ((64, 4), (64, 16), (64, 36), (64, 100), (1024, 10), (16, 256), (2, 1000), (1, 4096))
-N_ITERS = 20
-
-
-def plain_sinkhorn(log_alpha: Tensor, tau: float) -> Tensor:
-    """The loop that everybody writes first."""
-    log_p = log_alpha / tau
-    for _ in range(N_ITERS):
-        log_p = log_p - torch.logsumexp(log_p, dim=-1, keepdim=True)
-        log_p = log_p - torch.logsumexp(log_p, dim=-2, keepdim=True)
-    return log_p.exp()
+SIZES = ((64, 4), (1024, 10), (64, 16), (64, 36), (64, 100), (16, 256), (2, 1000), (1, 4096))
+MATCHING_UP_TO = 1000  # one matching of Gumbel scores takes minutes beyond
+MEMORY_N = 4096
+TAU, LOW_TAU = 1.0, 0.01
+THREADS = 2
+PACKAGES = ("torch", "numba", "numpy", "scipy", "jax", "ott-jax", "POT", "pygmtools", "lapx")
+Results = dict[report.Size, dict[str, float]]
 
 
-def forward(function: Callable[[Tensor, float], Tensor], x: Tensor, tau: float) -> None:
-    with torch.no_grad():
-        function(x, tau)
+class Bench:
+    """Timings of all contenders, with the patience that the user has."""
+
+    def __init__(self, quick: bool) -> None:
+        self.budget = 0.3 if quick else 1.5
+        self.sizes = tuple(size for size in SIZES if not quick or size[1] <= 256)
+        self.contenders = all_contenders()
+
+    def medians(self, functions: dict[str, Callable[[], object]]) -> dict[str, float]:
+        return medians(functions, self.budget, fewest=2, most=15)
+
+    def bound(self, size: report.Size, tau: float) -> dict[str, Bound]:
+        """The contenders that can compute this, with one input."""
+        generator = torch.Generator().manual_seed(0)
+        batch, n = size
+        x, weights = torch.randn(2, batch, n, n, generator=generator)
+        return {
+            contender.name: contender.bind(x, weights, tau)
+            for contender in self.contenders
+            if tau == TAU or contender.at_low_temperature
+        }
+
+    def forward(self, size: report.Size) -> dict[str, float]:
+        """Median seconds of S."""
+        bound = self.bound(size, TAU)
+        check({name: b.to_numpy(b.forward()) for name, b in bound.items()})
+        return self.medians({name: b.forward for name, b in bound.items()})
+
+    def both(self, size: report.Size, tau: float) -> dict[str, float]:
+        """Median seconds of loss and gradient."""
+        bound = self.bound(size, tau)
+        check({name: b.to_numpy(b.both()[1]) for name, b in bound.items()})
+        return self.medians({name: b.both for name, b in bound.items()})
+
+    def matching(self, size: report.Size) -> dict[str, float]:
+        """Median seconds of the best permutations of Gumbel matrices."""
+        noise = softperm.sample_gumbel(
+            (size[0], size[1], size[1]), generator=torch.Generator().manual_seed(0)
+        )
+        bound = {name: bind(noise, THREADS) for name, bind in matchers.MATCHERS.items()}
+        scores = noise.double().numpy()
+        check(
+            {
+                name: np.take_along_axis(scores, call()[..., None], -1).sum((-1, -2))
+                for name, call in bound.items()
+            }
+        )
+        return self.medians(dict(bound))
 
 
-def both_ways(
-    function: Callable[[Tensor, float], Tensor], x: Tensor, tau: float, weights: Tensor
-) -> None:
-    torch.autograd.grad((function(x, tau) * weights).sum(), x)
+def check(results: dict[str, np.ndarray]) -> None:
+    """All results equal the first one but for the rounding of 20 float32 iterations."""
+    reference_name, reference = next(iter(results.items()))
+    for name, result in results.items():
+        error = float(np.abs(result - reference).max() / np.abs(reference).max())
+        if not error < 1e-3:
+            raise RuntimeError(f"{name} differs from {reference_name} by {error:.1e} (relative)")
 
 
-def scipy_matching(x: Tensor) -> None:
-    for matrix in x.numpy():
-        linear_sum_assignment(matrix, maximize=True)
+def memory_table() -> report.Cells:
+    """Peak memory of both passes, in matrices."""
+    unit = 4 * MEMORY_N**2
+    rows = [
+        [name, report.short(memory.measure_apart(name, MEMORY_N, THREADS) / unit)]
+        for name in (OURS.name, PLAIN.name)
+    ]
+    return report.Cells(["", "n x n float32 matrices"], rows)
 
 
-def milliseconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return (time.perf_counter() - start) * 1e3
+def run(bench: Bench) -> tuple[dict[str, report.Cells], dict[str, Results]]:
+    """All tables by section, and what the chart shows."""
 
+    def everywhere(what: str, measure: Callable[[report.Size], dict[str, float]]) -> Results:
+        results = {}
+        for size in bench.sizes:
+            if what != "matching" or size[1] <= MATCHING_UP_TO:
+                start = time.perf_counter()
+                results[size] = measure(size)
+                took = time.perf_counter() - start
+                print(f"{what}, {size[0]} x {size[1]}: {took:.0f} s", flush=True)
+        return results
 
-def compare(slow: Callable[[], object], fast: Callable[[], object], repeats: int) -> str:
-    """Median time of the fast one, and the ratio to it of the slow one's."""
-    for function in (slow, fast, fast):
-        function()  # warm-up
-    pairs = [(milliseconds(slow), milliseconds(fast)) for _ in range(repeats)]
-    times = [median(column) for column in zip(*pairs, strict=True)]
-    return f"{times[1]:.3g} ms  {times[0] / times[1]:.1f}x"
+    forward = everywhere("forward", bench.forward)
+    both = everywhere("forward + backward", lambda size: bench.both(size, TAU))
+    cold = everywhere("low temperature", lambda size: bench.both(size, LOW_TAU))
+    best = everywhere("matching", bench.matching)
+
+    def is_library(name: str) -> bool:
+        return name != PLAIN.name
+
+    tables = {
+        "forward": report.ratio_table(forward, is_library),
+        "forward and backward": report.ratio_table(both, is_library),
+        "low temperature": report.ratio_table(cold, is_library),
+        "matching": report.ratio_table(best),
+    }
+    panels = {f"Sinkhorn, {N_ITERS} iterations, forward + backward": both, "matching": best}
+    return tables, panels
 
 
 def main() -> None:
-    softperm.warm_up()
-    torch.manual_seed(0)
-    table = Table(
-        "batch x n", "forward", "forward + backward", "the same at tau 0.01", "matching (SciPy)"
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes, few repeats, nothing written"
     )
-    for batch, n in SIZES:
-        repeats = 3 if n > 1000 else 5 if n > 200 else 25
-        x = torch.randn(batch, n, n, requires_grad=True)
-        weights = torch.randn(batch, n, n)
-        ours = partial(softperm.sinkhorn, n_iters=N_ITERS)
-        row = [
-            compare(
-                partial(forward, plain_sinkhorn, x, 1.0), partial(forward, ours, x, 1.0), repeats
-            )
-        ]
-        for tau in (1.0, 0.01):
-            slow = partial(both_ways, plain_sinkhorn, x, tau, weights)
-            row.append(compare(slow, partial(both_ways, ours, x, tau, weights), repeats))
-        if n <= 1000:
-            noise = softperm.sample_gumbel((batch, n, n))
-            slow_matching = partial(scipy_matching, noise)
-            row.append(compare(slow_matching, partial(softperm.matching, noise), repeats))
-        table.add_row(f"{batch} x {n}", *row)
-    Console(width=110).print(table)
+    options = parser.parse_args()
+    limit_threads(THREADS)
+    softperm.warm_up(dtype=torch.float32)
+    tables, panels = run(Bench(options.quick))
+    if not options.quick:
+        print("memory", flush=True)
+        tables["memory"] = memory_table()
+    for title, table in tables.items():
+        table.print(title)
+    if not options.quick:
+        sections = {name: table.markdown() for name, table in tables.items()}
+        save(report.draw(panels), report.CHART)
+        sections["chart"] = f"![Time a matrix against n, both logarithmic]({report.CHART.name})"
+        sections["machine"] = report.machine(THREADS, PACKAGES)
+        report.write_sections(sections)
+        print(f"written: docs/{report.PAGE.name}, docs/{report.CHART.name}")
 
 
 if __name__ == "__main__":

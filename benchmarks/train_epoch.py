@@ -6,14 +6,12 @@ Both run in this process, in turns, with the tutorial's hyper-parameters; median
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 from statistics import median
 
+import report
 import torch
 import tutorial_loop
-from rich.console import Console
-from rich.table import Table
+from timing import seconds
 
 from softperm.tasks import Jigsaw, JigsawConfig
 from softperm.training.config import TrainConfig
@@ -43,14 +41,6 @@ class Ours:
         self.optimizer.step()
 
 
-def seconds(function: Callable[[], object], times: int = 1) -> float:
-    """Wall-clock time of one call, over a number of calls."""
-    start = time.perf_counter()
-    for _ in range(times):
-        function()
-    return (time.perf_counter() - start) / times
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="turns of each loop")
@@ -61,15 +51,17 @@ def main() -> None:
     task = Jigsaw(JigsawConfig())
     ours = Ours(task, TrainConfig())
     device = torch.device("cpu")
-    table = Table("tutorial's loop, convolution called", "", "tutorial", "softperm", "ratio")
+    header = ["tutorial's loop, convolution called", "", "tutorial", "softperm", "ratio"]
+    table = report.Cells(header, [])
     for label, across in (("for every piece", False), ("for every position", True)):
         theirs = tutorial_loop.Trainer(task.images.train, across)
         train, evaluation = compare(theirs, ours, task, device, options.rounds, options.steps)
         for what, pairs in (("training, s an epoch", train), ("evaluation, s", evaluation)):
             slow, fast = (median(column) for column in zip(*pairs, strict=True))
             ratio = median(a / b for a, b in pairs)
-            table.add_row(label, what, f"{slow:.2f}", f"{fast:.2f}", f"{ratio:.1f}x")
-    Console().print(table)
+            table.rows.append([label, what, f"{slow:.2f}", f"{fast:.2f}", f"{ratio:.1f}x"])
+    table.print("training")
+    report.write_sections({"training": table.markdown()})
 
 
 def compare(

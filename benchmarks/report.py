@@ -1,0 +1,117 @@
+"""What the benchmarks found: tables on the console and in the documentation, and a chart."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "performance.md"
+CHART = DOCS / "performance.png"
+OURS = "softperm"
+Size = tuple[int, int]  # batch, n
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A table, for the console and for Markdown."""
+
+    header: list[str]
+    rows: list[list[str]]
+
+    def print(self, title: str) -> None:
+        table = Table(*self.header, title=title, title_justify="left")
+        for row in self.rows:
+            table.add_row(*row)
+        Console(width=140).print(table)
+
+    def markdown(self) -> str:
+        rule = ["---"] + ["---:"] * (len(self.header) - 1)
+        return "\n".join(f"| {' | '.join(row)} |" for row in (self.header, rule, *self.rows))
+
+
+def short(number: float) -> str:
+    """Three digits, never in powers of ten."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def ratio_table(
+    results: dict[Size, dict[str, float]], is_rival: Callable[[str], bool] = lambda _: True
+) -> Cells:
+    """Our milliseconds at every size, and how many times as long the others take.
+
+    The last column is the least ratio of the rivals, and says whose it is.
+    """
+    others = [name for name in next(iter(results.values())) if name != OURS]
+    rows = []
+    for (batch, n), times in results.items():
+        ratios = {name: times[name] / times[OURS] for name in others}
+        best = min(filter(is_rival, others), key=ratios.__getitem__)
+        rows.append(
+            [f"{batch} x {n}", f"{short(times[OURS] * 1e3)} ms"]
+            + [f"{short(ratios[name])}x" for name in others]
+            + [f"{short(ratios[best])}x ({best})"]
+        )
+    return Cells(["batch x n", OURS, *others, "best of the others"], rows)
+
+
+def cpu() -> str:
+    """The processor's name, with family and model, which say more than some names do."""
+    if sys.platform != "linux":
+        return platform.processor() or platform.machine()
+    lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    pairs = (line.partition(":") for line in lines)
+    facts = {key.strip(): value.strip() for key, _, value in pairs}
+    if "model name" not in facts:
+        return platform.machine()
+    vectors = "AVX-512" if "avx512f" in facts["flags"] else "AVX2" * ("avx2" in facts["flags"])
+    family, model = facts["cpu family"], facts["model"]
+    return f"{facts['model name']} (family {family}, model {model}, {vectors or 'no AVX2'})"
+
+
+def machine(threads: int, packages: Sequence[str]) -> str:
+    """One paragraph on what the figures were measured on."""
+    versions = ", ".join(f"{package} {version(package)}" for package in packages)
+    return (
+        f"{cpu()}, {os.cpu_count()} cores, {threads} threads used; {platform.system()}, "
+        f"Python {platform.python_version()}, {versions}."
+    )
+
+
+def write_sections(sections: dict[str, str], page: Path = PAGE) -> None:
+    """Replace what stands between the markers of every section; the prose around it stays."""
+    text = page.read_text(encoding="utf-8")
+    for name, content in sections.items():
+        begin, end = f"<!-- {name}: written by benchmarks/ -->", f"<!-- {name}: end -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise ValueError(f"{page.name} must hold one {begin!r} and one {end!r}")
+        head, rest = text.split(begin)
+        text = f"{head}{begin}\n\n{content}\n\n{end}{rest.split(end)[1]}"
+    page.write_text(text, encoding="utf-8")
+
+
+def draw(panels: dict[str, dict[Size, dict[str, float]]]) -> Figure:
+    """Microseconds a matrix against n, both logarithmic, a line a contender."""
+    figure = Figure(figsize=(6.2 * len(panels), 5.2), layout="constrained")
+    for axes, (title, results) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        sizes = sorted(results, key=lambda size: size[1])
+        for i, name in enumerate(next(iter(results.values()))):
+            micros = [results[batch, n][name] / batch * 1e6 for batch, n in sizes]
+            style = {"color": "black", "linewidth": 2.5} if name == OURS else {"color": f"C{i}"}
+            axes.plot([n for _, n in sizes], micros, marker="o", markersize=4, label=name, **style)
+        axes.set(title=title, xlabel="n", ylabel="microseconds a matrix", xscale="log")
+        axes.set_yscale("log")
+        axes.set_xticks([n for _, n in sizes], labels=[str(n) for _, n in sizes])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=9)
+    return figure

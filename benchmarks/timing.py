@@ -1,0 +1,53 @@
+"""Medians of calls that take turns."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+_QUICK = 0.02  # seconds; a call below this is warmed in every turn, then timed several times
+_CALLS = 5  # of a quick function in a turn
+
+
+def limit_threads(threads: int) -> None:
+    """Let every library use as many threads, also those that have no switch for it.
+
+    Comes before the first computation: libraries count the cores they may use when they start.
+    """
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    torch.set_num_threads(threads)
+
+
+def seconds(function: Callable[[], object], times: int = 1) -> float:
+    """Wall-clock time of one call, over a number of calls."""
+    start = time.perf_counter()
+    for _ in range(times):
+        function()
+    return (time.perf_counter() - start) / times
+
+
+def one_turn(function: Callable[[], object]) -> list[float]:
+    """Seconds of one slow call, or of several quick ones with caches and threads their own."""
+    first = seconds(function)
+    return [first] if first > _QUICK else [seconds(function) for _ in range(_CALLS)]
+
+
+def medians(
+    functions: dict[str, Callable[[], object]], budget: float, fewest: int, most: int
+) -> dict[str, float]:
+    """Median seconds of every function, in turns.
+
+    A function has at least `fewest` and at most `most` turns, and none after `budget` seconds.
+    """
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(most):
+        for name, function in functions.items():
+            if turn < fewest or sum(times[name]) < budget:
+                times[name] += one_turn(function)
+    return {name: median(values) for name, values in times.items()}
