@@ -8,36 +8,30 @@ import torch
 from torch import Tensor
 
 from softperm._checks import can_read_values, require_log_alpha, shape_of
-from softperm.ops.kernels import scipy_matching
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
 
 
-_SCIPY_FROM = 512  # SciPy is quicker from this n on
-
-
 def _compute(x: Tensor) -> Tensor:
     """The assignment, found on the CPU wherever the scores are."""
-    if x.shape[-1] >= _SCIPY_FROM:
-        return scipy_matching.matching(x)
     from softperm.ops.kernels import numba_cpu  # Numba takes half a second to import
 
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return numba_cpu.matching(x.to("cpu", dtype)).to(x.device)
-
-
-@torch.library.custom_op("softperm::matching", mutates_args=())
-def _matching(x: Tensor) -> Tensor:
-    perm = _compute(x)
-    if can_read_values(perm) and perm.numel() and bool((perm < 0).any()):
+    perm = numba_cpu.matching(x.to("cpu", dtype))
+    if perm.numel() and int(perm.amin()) < 0:
         first = tuple((perm < 0).any(-1).nonzero()[0].tolist())
         where = f" at batch index {first}" if first else ""
         raise ValueError(
             f"log_alpha must leave at least one permutation possible, got a matrix{where} whose "
             f"-inf entries forbid them all, in shape {shape_of(x)}"
         )
-    return perm
+    return perm.to(x.device)
+
+
+@torch.library.custom_op("softperm::matching", mutates_args=())
+def _matching(x: Tensor) -> Tensor:
+    return _compute(x)
 
 
 @_matching.register_fake
@@ -77,5 +71,7 @@ def matching(log_alpha: Float[Tensor, "*batch n n"]) -> Int64[Tensor, "*batch n"
         tensor([0, 1])
     """
     require_log_alpha(log_alpha)
-    perm: Tensor = _matching(log_alpha.detach())
+    x = log_alpha.detach()
+    # Dispatching an operator costs more than solving 64 small matrices.
+    perm: Tensor = _compute(x) if can_read_values(x) else _matching(x)
     return perm

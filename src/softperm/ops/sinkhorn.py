@@ -130,7 +130,11 @@ def _solve(
     x, taus = _tau_per_matrix(tau, log_alpha.to(dtype))
     out, iters, error = sinkhorn_op.sinkhorn(x, taus, n_iters, float(tol or 0.0), log, backend)
     out = out.to(log_alpha.dtype)
-    return (out, SinkhornInfo(iters, error, error < (tol or 0.0))) if return_info else out
+    if not return_info:
+        return out
+    # A matrix that stopped early has converged, also where rounding makes its error equal to tol.
+    converged = (error < (tol or 0.0)) | (iters < n_iters)
+    return out, SinkhornInfo(iters, error, converged)
 
 
 @overload

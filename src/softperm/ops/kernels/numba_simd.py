@@ -208,6 +208,16 @@ keep_if_above = _llvm_keep(">")
 
 
 @intrinsic
+def pick(typingctx: Any, x: Any, bound: Any, a: Any, b: Any) -> Any:
+    """a where x > bound, else b."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *args[:2]), *args[2:])
+
+    return a(x, bound, a, b), codegen
+
+
+@intrinsic
 def rough_log2(typingctx: Any, x: Any) -> Any:
     """log2(x) within 0.09 for x > 0: exponent and fraction bits read as one fixed-point number."""
 
@@ -263,22 +273,41 @@ def power_of_two(typingctx: Any, k: Any) -> Any:
     return k(k), codegen
 
 
+def _reduction(combine: Any) -> Any:
+    @intrinsic
+    def operation(typingctx: Any, a: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value, width = args[0], WIDTH
+            while width > 1:
+                width //= 2
+                lanes = ir.VectorType(ir.IntType(32), width)
+                low = ir.Constant(lanes, list(range(width)))
+                high = ir.Constant(lanes, list(range(width, 2 * width)))
+                undefined = ir.Constant(value.type, ir.Undefined)
+                halves = [builder.shuffle_vector(value, undefined, half) for half in (low, high)]
+                value = combine(builder, *halves)
+            return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+        return a.dtype(a), codegen
+
+    return operation
+
+
+def _select(comparison: str) -> Any:
+    return lambda builder, a, b: builder.select(builder.fcmp_ordered(comparison, a, b), a, b)
+
+
+total = _reduction(lambda builder, a, b: builder.fadd(a, b))
+largest = _reduction(_select(">"))
+smallest = _reduction(_select("<"))
+
+
 @intrinsic
-def total(typingctx: Any, a: Any) -> Any:
-    """The sum of the 16 numbers."""
+def lane_numbers(typingctx: Any) -> Any:
+    """0 to 15 in float64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value, width = args[0], WIDTH
-        while width > 1:
-            width //= 2
-            lanes = ir.VectorType(ir.IntType(32), width)
-            low = ir.Constant(lanes, list(range(width)))
-            high = ir.Constant(lanes, list(range(width, 2 * width)))
-            undefined = ir.Constant(value.type, ir.Undefined)
-            value = builder.fadd(
-                builder.shuffle_vector(value, undefined, low),
-                builder.shuffle_vector(value, undefined, high),
-            )
-        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+        kind = ir.VectorType(ir.DoubleType(), WIDTH)
+        return ir.Constant(kind, [float(k) for k in range(WIDTH)])
 
-    return a.dtype(a), codegen
+    return Vector(types.float64)(), codegen
