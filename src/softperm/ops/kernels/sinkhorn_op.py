@@ -92,13 +92,13 @@ def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]
     return _backward(*_batched(args, in_dims, info.batch_size)), 0
 
 
-def _tau_gradient(dx: Tensor, x: Tensor, tau: Tensor) -> Tensor:
+def tau_gradient(dx: Tensor, x: Tensor, tau: Tensor) -> Tensor:
     """From d/dx to d/dtau: f depends on x / tau alone, so tau df/dtau = - sum x df/dx."""
     products: Tensor = dx.to(tau.dtype) * x.masked_fill(x.isneginf(), 0)
     return -products.sum((-2, -1)) / tau
 
 
-class _Sinkhorn(torch.autograd.Function):
+class Sinkhorn(torch.autograd.Function):
     """The iterate, with its gradient with respect to x and tau."""
 
     generate_vmap_rule = True
@@ -127,7 +127,7 @@ class _Sinkhorn(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, tau, iters = ctx.saved_tensors
         dx = _SinkhornBackward.apply(grads[0], x, tau, iters, *ctx.options)  # type: ignore[no-untyped-call]
-        dtau = _tau_gradient(dx, x, tau) if ctx.needs_input_grad[1] else None
+        dtau = tau_gradient(dx, x, tau) if ctx.needs_input_grad[1] else None
         return dx, dtau, None, None, None, None
 
 
@@ -182,5 +182,5 @@ def sinkhorn(
     x is float32 or float64, (*, n, n); tau float64 (float32 where the device has no float64), (*).
     Differentiable any number of times with respect to both.
     """
-    outputs: ThreeTensors = _Sinkhorn.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
+    outputs: ThreeTensors = Sinkhorn.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
     return outputs
