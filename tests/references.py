@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -48,6 +49,43 @@ def sinkhorn_by_division(log_alpha: Tensor, tau: float, n_iters: int) -> Tensor:
         S = S / S.sum(-1, keepdim=True)
         S = S / S.sum(-2, keepdim=True)
     return S
+
+
+def _solve_exactly(equations: list[list[Fraction]]) -> list[Fraction]:
+    """A solution of the equations, whose last entries are the right sides, by elimination."""
+    rows, solved = list(equations), dict[int, int]()
+    for unknown in range(len(rows)):
+        usable = [k for k, row in enumerate(rows) if row[unknown] and k not in solved.values()]
+        if not usable:
+            continue
+        p = solved[unknown] = usable[0]
+        rows[p] = [x / rows[p][unknown] for x in rows[p]]
+        for k, row in enumerate(rows):
+            if k != p:
+                rows[k] = [x - row[unknown] * y for x, y in zip(row, rows[p], strict=True)]
+    assert not any(row[-1] for k, row in enumerate(rows) if k not in solved.values())
+    return [rows[solved[k]][-1] if k in solved else Fraction(0) for k in range(len(rows))]
+
+
+def gradient_of_the_limit(G: Tensor, S: Tensor) -> Tensor:
+    """df / dX at S, a single limit, from G = df / d log S, without any rounding before the end.
+
+    log S = X + u_i + v_j moves with u and v so that the sums of rows and columns stay. a and b are
+    the multipliers of that: [[diag(r), S], [S^T, diag(c)]] [a; b] = [G 1; G^T 1].
+    """
+    n, zero = len(S), Fraction(0)
+    s, g = ([[Fraction(float(x)) for x in row] for row in matrix] for matrix in (S, G))
+    rows = [
+        [sum(s[i], zero) if k == i else zero for k in range(n)] + s[i] + [sum(g[i], zero)]
+        for i in range(n)
+    ]
+    for j in range(n):
+        column = [s[i][j] for i in range(n)]
+        diagonal = [sum(column, zero) if k == j else zero for k in range(n)]
+        rows.append([*column, *diagonal, sum((g[i][j] for i in range(n)), zero)])
+    a = _solve_exactly(rows)
+    exact = [[g[i][j] - s[i][j] * (a[i] + a[n + j]) for j in range(n)] for i in range(n)]
+    return torch.tensor([[float(x) for x in row] for row in exact], dtype=torch.float64)
 
 
 def score(log_alpha: Tensor, perm: Tensor) -> float:

@@ -17,7 +17,7 @@ from softperm._checks import (
     shape_of,
 )
 from softperm.ops.matching import matching
-from softperm.ops.sinkhorn import Backend, check_tau, sinkhorn
+from softperm.ops.sinkhorn import Backend, Grad, check_tau, sinkhorn
 from softperm.permutations import permutation_matrix
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def gumbel_sinkhorn(
     generator: torch.Generator | None = None,
     tol: float | None = None,
     backend: Backend = "auto",
+    grad: Grad = "unrolled",
 ) -> Float[Tensor, "*sample_batch n n"]:
     r"""Samples of the Gumbel-Sinkhorn distribution: differentiable, nearly doubly stochastic.
 
@@ -113,13 +114,14 @@ def gumbel_sinkhorn(
         generator: Source of randomness; torch's global one when omitted.
         tol: As in `sinkhorn`.
         backend: As in `sinkhorn`.
+        grad: As in `sinkhorn`.
 
     Returns:
         Samples, dtype of `log_alpha`, shape sample_shape + (\*, n, n).
 
     Raises:
-        TypeError, ValueError: as `sinkhorn`; or `noise_scale` is negative, not finite or not a
-            number.
+        TypeError, ValueError, RuntimeError: as `sinkhorn`; or `noise_scale` is negative, not finite
+            or not a number.
 
     Source: Mena et al., ICLR 2018, section 3.2 (Gumbel-Sinkhorn distribution).
 
@@ -135,7 +137,7 @@ def gumbel_sinkhorn(
         batch_shape = torch.broadcast_shapes(log_alpha.shape[:-2], tau.shape)
         log_alpha = log_alpha.expand(batch_shape + log_alpha.shape[-2:])
     x = _perturb(log_alpha, noise_scale, sample_shape, generator)
-    return sinkhorn(x, tau, n_iters, tol=tol, backend=backend).to(log_alpha.dtype)
+    return sinkhorn(x, tau, n_iters, tol=tol, backend=backend, grad=grad).to(log_alpha.dtype)
 
 
 def gumbel_matching(

@@ -15,13 +15,15 @@ from softperm._checks import (
     require_positive_int,
     shape_of,
 )
-from softperm.ops.kernels import sinkhorn_op, torch_loop
+from softperm.ops.kernels import implicit, sinkhorn_op, torch_loop
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
 
 Backend = Literal["auto", "torch", "numba"]
 _BACKENDS = ("auto", "torch", "numba")
+Grad = Literal["unrolled", "implicit"]
+_GRADS = ("unrolled", "implicit")
 _LARGEST = 1e100  # of log_alpha / tau; sums and differences of such numbers stay finite
 
 
@@ -107,12 +109,29 @@ def _tau_per_matrix(tau: float | Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return x.expand(*batch, *x.shape[-2:]), tau.to(x.device, dtype).expand(batch)
 
 
+def _require_converged(iters: Tensor, error: Tensor, tol: float | None) -> None:
+    """Refuse the gradient of a limit that the iteration has not reached."""
+    if not can_read_values(error) or error.numel() == 0:
+        return
+    rounding = torch.finfo(error.dtype).eps
+    wanted = rounding**0.5 if tol is None else tol
+    worst = int(error.argmax())
+    largest = float(error.flatten()[worst])
+    if not largest < wanted * (1 + rounding):  # just below tol, it may be rounded to just above
+        raise RuntimeError(
+            f"grad='implicit' is the gradient of the limit, which is not reached: the largest row "
+            f"error is {largest:.3g} after {int(iters.flatten()[worst])} iterations, wanted below "
+            f"{wanted:.3g}. Raise n_iters or tau, or use grad='unrolled'"
+        )
+
+
 def _solve(
     log_alpha: Tensor,
     tau: float | Tensor,
     n_iters: int,
     tol: float | None,
     backend: Backend,
+    grad: Grad,
     log: bool,
     return_info: bool,
 ) -> Tensor | tuple[Tensor, SinkhornInfo]:
@@ -125,10 +144,15 @@ def _solve(
         raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}")
     if backend == "numba" and log_alpha.device.type != "cpu":
         raise ValueError(f"backend numba computes on the CPU, got log_alpha on {log_alpha.device}")
+    if grad not in _GRADS:
+        raise ValueError(f"grad must be one of {', '.join(_GRADS)}, got {grad!r}")
     _check_values(log_alpha, tau)
     dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
     x, taus = _tau_per_matrix(tau, log_alpha.to(dtype))
-    out, iters, error = sinkhorn_op.sinkhorn(x, taus, n_iters, float(tol or 0.0), log, backend)
+    iterate = implicit.sinkhorn if grad == "implicit" else sinkhorn_op.sinkhorn
+    out, iters, error = iterate(x, taus, n_iters, float(tol or 0.0), log, backend)
+    if grad == "implicit" and out.requires_grad:
+        _require_converged(iters, error, tol)
     out = out.to(log_alpha.dtype)
     if not return_info:
         return out
@@ -145,6 +169,7 @@ def sinkhorn(
     *,
     tol: float | None = ...,
     backend: Backend = ...,
+    grad: Grad = ...,
     return_info: Literal[False] = ...,
 ) -> Tensor: ...
 @overload
@@ -155,6 +180,7 @@ def sinkhorn(
     *,
     tol: float | None = ...,
     backend: Backend = ...,
+    grad: Grad = ...,
     return_info: Literal[True],
 ) -> tuple[Tensor, SinkhornInfo]: ...
 def sinkhorn(
@@ -164,6 +190,7 @@ def sinkhorn(
     *,
     tol: float | None = None,
     backend: Backend = "auto",
+    grad: Grad = "unrolled",
     return_info: bool = False,
 ) -> Float[Tensor, "*batch n n"] | tuple[Float[Tensor, "*batch n n"], SinkhornInfo]:
     r"""The doubly stochastic matrix that l row and column normalisations make of log_alpha / tau.
@@ -172,7 +199,7 @@ def sinkhorn(
 
     T_r divides by the row sums, T_c by the column sums: columns sum to 1, rows approximately.
     Computed in the log domain; the gradient is that of the l steps, exactly, in memory
-    O(n^2 + l n) a matrix.
+    O(n^2 + l n) a matrix, or that of the limit, in memory O(n^2) and time O(n^3), whatever l.
 
     Arguments:
         log_alpha: Unnormalised log-probability that item i belongs at position j, any floating
@@ -183,6 +210,7 @@ def sinkhorn(
         tol: Stop a matrix when its largest row-sum error is below this.
         backend: How to compute it: "numba" (compiled, on CPUs), "torch" (on any device), or "auto"
             for the quicker one.
+        grad: "unrolled", the gradient of the l steps, or "implicit", that of their limit.
         return_info: Return a `SinkhornInfo` as well.
 
     Returns:
@@ -193,9 +221,14 @@ def sinkhorn(
         TypeError: an argument has the wrong type, or `log_alpha` an integer, boolean or complex
             dtype.
         ValueError: `log_alpha` is not square, holds NaN or +inf or a row or column of -inf alone;
-            or `tau`, `n_iters` or `tol` is out of range.
+            or `tau`, `n_iters` or `tol` is out of range, or `backend` or `grad` unknown.
+        RuntimeError: `grad` is "implicit", a gradient is asked for, and the largest row-sum error
+            is not below `tol` (without `tol`: 3.5e-4, in float64 1.5e-8, the square root of the
+            rounding unit). Raised forwards, where the values can be read for free: not on GPUs
+            nor under `torch.compile` and `torch.func`, where `return_info` tells.
 
-    Source: Mena et al., ICLR 2018, equations (1) and (2).
+    Source: Mena et al., ICLR 2018, equations (1) and (2); for the implicit gradient, the implicit
+        function theorem, see `softperm.ops.kernels.implicit`.
 
     Example:
         >>> S = sinkhorn(torch.tensor([[2.0, 0.0], [0.0, 2.0]]))
@@ -205,7 +238,7 @@ def sinkhorn(
         >>> S.sum(0)
         tensor([1., 1.])
     """
-    return _solve(log_alpha, tau, n_iters, tol, backend, False, return_info)
+    return _solve(log_alpha, tau, n_iters, tol, backend, grad, False, return_info)
 
 
 @overload
@@ -216,6 +249,7 @@ def log_sinkhorn(
     *,
     tol: float | None = ...,
     backend: Backend = ...,
+    grad: Grad = ...,
     return_info: Literal[False] = ...,
 ) -> Tensor: ...
 @overload
@@ -226,6 +260,7 @@ def log_sinkhorn(
     *,
     tol: float | None = ...,
     backend: Backend = ...,
+    grad: Grad = ...,
     return_info: Literal[True],
 ) -> tuple[Tensor, SinkhornInfo]: ...
 def log_sinkhorn(
@@ -235,6 +270,7 @@ def log_sinkhorn(
     *,
     tol: float | None = None,
     backend: Backend = "auto",
+    grad: Grad = "unrolled",
     return_info: bool = False,
 ) -> Float[Tensor, "*batch n n"] | tuple[Float[Tensor, "*batch n n"], SinkhornInfo]:
     r"""The logarithm of `sinkhorn`, exact where the matrix itself underflows to 0.
@@ -252,4 +288,4 @@ def log_sinkhorn(
         tensor([[   0., -500.],
                 [-500.,    0.]])
     """
-    return _solve(log_alpha, tau, n_iters, tol, backend, True, return_info)
+    return _solve(log_alpha, tau, n_iters, tol, backend, grad, True, return_info)

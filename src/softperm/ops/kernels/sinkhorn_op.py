@@ -96,19 +96,19 @@ def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]
     return _backward(*_batched(args, in_dims, info.batch_size)), 0
 
 
-def _tau_gradient(dx: Tensor, x: Tensor, tau: Tensor) -> Tensor:
+def tau_gradient(dx: Tensor, x: Tensor, tau: Tensor) -> Tensor:
     """From d/dx to d/dtau: f depends on x / tau alone, so tau df/dtau = - sum x df/dx."""
     products: Tensor = dx.to(tau.dtype) * x.masked_fill(x.isneginf(), 0)
     return -products.sum((-2, -1)) / tau
 
 
 def _gradients(ctx: Any, dx: Tensor, x: Tensor, tau: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients with respect to the arguments of `_Sinkhorn` and `_Eager`."""
-    dtau = _tau_gradient(dx, x, tau) if ctx.needs_input_grad[1] else None
+    """The gradients with respect to the arguments of `Sinkhorn` and `_Eager`."""
+    dtau = tau_gradient(dx, x, tau) if ctx.needs_input_grad[1] else None
     return dx, dtau, None, None, None, None
 
 
-class _Sinkhorn(torch.autograd.Function):
+class Sinkhorn(torch.autograd.Function):
     """The iterate, with its gradient with respect to x and tau, for whatever traces or maps it."""
 
     generate_vmap_rule = True
@@ -214,7 +214,7 @@ def sinkhorn(
     """
     outputs: ThreeTensors
     if not can_read_values(x) or not can_read_values(tau):
-        outputs = _Sinkhorn.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
+        outputs = Sinkhorn.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
     elif torch.is_grad_enabled() and (x.requires_grad or tau.requires_grad):
         outputs = _Eager.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
     else:

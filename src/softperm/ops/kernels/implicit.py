@@ -1,0 +1,99 @@
+"""The gradient of the limit of the Sinkhorn iteration, from the limit alone.
+
+In the limit ``log S_ij = L_ij + u_i + v_j`` with the sums of all rows and columns fixed, whatever L
+is. With ``G = df / d log S`` that leaves, by the implicit function theorem,
+
+    df/dL_ij = G_ij - S_ij (a_i + b_j)   where   [diag(r) S; S^T diag(c)] [a; b] = [G 1; G^T 1]
+
+(r and c the sums of the rows and columns). The system is singular: a + t, b - t solve it as well
+as a, b, with one t for every block of rows and columns that S connects. Eliminating b leaves the
+Laplacian ``diag(W 1) - W`` of the graph on rows with edges ``W = S diag(c)^-1 S^T``, which sees the
+differences of a only, and of those only what S is there to use.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softperm.ops.kernels import torch_loop
+from softperm.ops.kernels.sinkhorn_op import Sinkhorn, ThreeTensors, tau_gradient
+
+_LEAK = 64  # of n eps: above what rounding takes off the smallest pivot of the factorisation
+
+
+def _potentials(W: Tensor, flow: Tensor) -> Tensor:
+    """a with (diag(W 1) - W) a = flow; where W is not connected, of any solution one.
+
+    Every row leaks a little, so that the factorisation exists; the second solve takes back what
+    the leak changed. Scaling to a diagonal of 1 makes the leak, and rounding, relative to the edges
+    of each row: near a permutation all edges are tiny.
+    """
+    n, limits = W.shape[-1], torch.finfo(W.dtype)
+    identity = torch.eye(n, dtype=W.dtype, device=W.device)
+    W = W * (1 - identity)
+    degree = W.sum(-1)
+    # A row whose edges are all below is as good as alone; a stays far from overflow.
+    alone = degree < limits.tiny ** (1 / 3)
+    scale = degree.detach().masked_fill(alone, 1).rsqrt().masked_fill(alone, 0)
+    edges = scale.unsqueeze(-1) * W * scale.unsqueeze(-2)
+    weight = (scale.square() * degree).masked_fill(alone, 1).unsqueeze(-1)
+    leaky = (1 + _LEAK * n * limits.eps) * weight * identity - edges
+    factor = torch.linalg.cholesky_ex(leaky).L
+    right = (scale * flow).unsqueeze(-1)
+    y = torch.cholesky_solve(right, factor)
+    y = y + torch.cholesky_solve(right - weight * y + edges @ y, factor)
+    return scale * y.squeeze(-1)
+
+
+def _gradient(grad: Tensor, out: Tensor, log: bool) -> Tensor:
+    """df/dL from df/d out, where out is the limit S (or log S)."""
+    dtype = torch_loop.working_dtype(out)
+    grad = grad.to(dtype)
+    if out.shape[-1] == 0:
+        return grad
+    S = out.to(dtype).exp() if log else out.to(dtype)
+    columns = S.sum(-2)
+    # The gradient does not feel a multiple of S added to a column of G: make G 0 at the largest
+    # entry, so that near a permutation no large numbers cancel.
+    largest = S.argmax(-2, keepdim=True)
+    if log:
+        G = grad.masked_fill(out.isneginf(), 0)
+        G = G - S * (G.gather(-2, largest) / S.gather(-2, largest))
+    else:
+        G = S * (grad - grad.gather(-2, largest))
+    by_column = S / columns.unsqueeze(-2)
+    sums = G.sum(-2)
+    flow = G.sum(-1) - (by_column @ sums.unsqueeze(-1)).squeeze(-1)
+    a = _potentials(by_column @ S.mT, flow).unsqueeze(-1)
+    # a_i + b_j, from differences of a: its size means nothing.
+    step = a - a.expand_as(S).gather(-2, largest)
+    return G - S * (step + ((sums - (S * step).sum(-2)) / columns).unsqueeze(-2))
+
+
+class _Implicit(Sinkhorn):
+    """The iterate, with the gradient of the limit with respect to x and tau."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: ThreeTensors) -> None:
+        x, tau, _, _, ctx.log, _ = inputs
+        out, *statistics = output
+        ctx.mark_non_differentiable(*statistics)
+        ctx.save_for_backward(x, tau, out)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, tau, out = ctx.saved_tensors
+        dx = (_gradient(grads[0], out, ctx.log) / tau[..., None, None]).to(x.dtype)
+        dtau = tau_gradient(dx, x, tau) if ctx.needs_input_grad[1] else None
+        return dx, dtau, None, None, None, None
+
+
+def sinkhorn(
+    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str
+) -> ThreeTensors:
+    """As `sinkhorn_op.sinkhorn`, but differentiated as if the iteration had come to its end."""
+    outputs: ThreeTensors = _Implicit.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
+    return outputs
