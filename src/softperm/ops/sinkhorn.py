@@ -20,8 +20,8 @@ from softperm.ops.kernels import sinkhorn_op, torch_loop
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
 
-Backend = Literal["auto", "torch", "numba"]
-_BACKENDS = ("auto", "torch", "numba")
+Backend = Literal["auto", "torch", "numba", "triton"]
+_BACKENDS = ("auto", "torch", "numba", "triton")
 _LARGEST = 1e100  # of log_alpha / tau; sums and differences of such numbers stay finite
 
 
@@ -74,6 +74,21 @@ def _check_tol(tol: object) -> None:
         raise ValueError(f"tol must be positive and finite, got {tol}")
 
 
+def _check_backend(backend: str, device: torch.device) -> None:
+    """Refuse a backend that does not exist, or not on this device."""
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}")
+    if backend == "numba" and device.type != "cpu":
+        raise ValueError(f"backend numba computes on the CPU, got log_alpha on {device}")
+    if backend == "triton":
+        if not sinkhorn_op.HAS_TRITON:
+            raise ValueError("backend triton needs the package triton, which is not installed")
+        from softperm.ops.kernels import triton_gpu
+
+        if device.type != "cuda" and not triton_gpu.is_interpreted():
+            raise ValueError(f"backend triton computes on a GPU, got log_alpha on {device}")
+
+
 def _check_values(log_alpha: Tensor, tau: float | Tensor) -> None:
     """Refuse NaN, +inf, magnitudes that overflow, and rows or columns of -inf alone."""
     if not can_read_values(log_alpha) or log_alpha.numel() == 0:
@@ -120,10 +135,7 @@ def _solve(
     check_tau(tau, log_alpha.shape[:-2])
     require_positive_int(n_iters, "n_iters")
     _check_tol(tol)
-    if backend not in _BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}")
-    if backend == "numba" and log_alpha.device.type != "cpu":
-        raise ValueError(f"backend numba computes on the CPU, got log_alpha on {log_alpha.device}")
+    _check_backend(backend, log_alpha.device)
     _check_values(log_alpha, tau)
     dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
     x, taus = _tau_per_matrix(tau, log_alpha.to(dtype))
@@ -175,8 +187,8 @@ def sinkhorn(
             dimensions (differentiable).
         n_iters: Number l of iterations, at least 1; with `tol`, the most that are done.
         tol: Stop a matrix when its largest row-sum error is below this.
-        backend: How to compute it: "numba" (compiled, on CPUs), "torch" (on any device), or "auto"
-            for the quicker one.
+        backend: How to compute it: "numba" (compiled, on CPUs), "triton" (compiled, on GPUs, where
+            the package triton is installed), "torch" (on any device), or "auto" for the quickest.
         return_info: Return a `SinkhornInfo` as well.
 
     Returns:
@@ -187,7 +199,7 @@ def sinkhorn(
         TypeError: an argument has the wrong type, or `log_alpha` an integer, boolean or complex
             dtype.
         ValueError: `log_alpha` is not square, holds NaN or +inf or a row or column of -inf alone;
-            or `tau`, `n_iters` or `tol` is out of range.
+            or `tau`, `n_iters` or `tol` is out of range; or `backend` cannot compute on the device.
 
     Source: Mena et al., ICLR 2018, equations (1) and (2).
 

@@ -6,6 +6,7 @@ the gradient, also under the transforms of `torch.func`, which operators alone d
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -15,10 +16,15 @@ from softperm._checks import can_read_values
 from softperm.ops.kernels import torch_loop
 
 ThreeTensors = tuple[Tensor, Tensor, Tensor]
+HAS_TRITON = find_spec("triton") is not None
 
 
 def _kernel(x: Tensor, backend: str) -> Any:
     """The module that computes: `forward` and `backward`."""
+    if backend == "triton" or (backend == "auto" and HAS_TRITON and x.device.type == "cuda"):
+        from softperm.ops.kernels import triton_gpu  # Triton is not everywhere
+
+        return triton_gpu
     if backend == "torch" or x.device.type != "cpu":
         return torch_loop
     from softperm.ops.kernels import numba_cpu  # Numba takes half a second to import
