@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
+
+collect_ignore_glob = [] if find_spec("triton") else ["src/softperm/ops/kernels/triton_*.py"]
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import types
 import typing
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from hypothesis import settings
 
 import softperm
 from softperm import metrics, puzzles
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: run its kernels on the CPU
 
 settings.register_profile(
     "softperm", deadline=None, derandomize=True, database=None, max_examples=30

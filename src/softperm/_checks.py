@@ -14,14 +14,18 @@ def shape_of(x: Tensor) -> tuple[int, ...]:
     return tuple(x.shape)
 
 
-def can_read_values(x: Tensor) -> bool:
-    """Whether looking at the values costs no device synchronisation and breaks no tracing."""
+def is_plain(x: Tensor) -> bool:
+    """Whether x holds its own values here and now: nothing is traced or mapped."""
     return (
-        x.is_cpu
-        and not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and not isinstance(x, torch._subclasses.FakeTensor)
     )
+
+
+def can_read_values(x: Tensor) -> bool:
+    """Whether looking at the values costs no device synchronisation and breaks no tracing."""
+    return x.is_cpu and is_plain(x)
 
 
 def require_tensor(x: object, name: str) -> None:

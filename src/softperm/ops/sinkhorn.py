@@ -20,8 +20,8 @@ from softperm.ops.kernels import implicit, sinkhorn_op, torch_loop
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
 
-Backend = Literal["auto", "torch", "numba"]
-_BACKENDS = ("auto", "torch", "numba")
+Backend = Literal["auto", "torch", "numba", "triton"]
+_BACKENDS = ("auto", "torch", "numba", "triton")
 Grad = Literal["unrolled", "implicit"]
 _GRADS = ("unrolled", "implicit")
 _LARGEST = 1e100  # of log_alpha / tau; sums and differences of such numbers stay finite
@@ -74,6 +74,21 @@ def _check_tol(tol: object) -> None:
         raise TypeError(f"tol must be None or a float, got {type(tol).__name__}")
     if not 0 < tol < float("inf"):
         raise ValueError(f"tol must be positive and finite, got {tol}")
+
+
+def _check_backend(backend: str, device: torch.device) -> None:
+    """Refuse a backend that does not exist, or not on this device."""
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}")
+    if backend == "numba" and device.type != "cpu":
+        raise ValueError(f"backend numba computes on the CPU, got log_alpha on {device}")
+    if backend == "triton":
+        if not sinkhorn_op.HAS_TRITON:
+            raise ValueError("backend triton needs the package triton, which is not installed")
+        from softperm.ops.kernels import triton_gpu
+
+        if device.type != "cuda" and not triton_gpu.is_interpreted():
+            raise ValueError(f"backend triton computes on a GPU, got log_alpha on {device}")
 
 
 def _check_values(log_alpha: Tensor, tau: float | Tensor) -> None:
@@ -140,10 +155,7 @@ def _solve(
     check_tau(tau, log_alpha.shape[:-2])
     require_positive_int(n_iters, "n_iters")
     _check_tol(tol)
-    if backend not in _BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}")
-    if backend == "numba" and log_alpha.device.type != "cpu":
-        raise ValueError(f"backend numba computes on the CPU, got log_alpha on {log_alpha.device}")
+    _check_backend(backend, log_alpha.device)
     if grad not in _GRADS:
         raise ValueError(f"grad must be one of {', '.join(_GRADS)}, got {grad!r}")
     _check_values(log_alpha, tau)
@@ -208,8 +220,8 @@ def sinkhorn(
             dimensions (differentiable).
         n_iters: Number l of iterations, at least 1; with `tol`, the most that are done.
         tol: Stop a matrix when its largest row-sum error is below this.
-        backend: How to compute it: "numba" (compiled, on CPUs), "torch" (on any device), or "auto"
-            for the quicker one.
+        backend: How to compute it: "numba" (compiled, on CPUs), "triton" (compiled, on GPUs, where
+            the package triton is installed), "torch" (on any device), or "auto" for the quickest.
         grad: "unrolled", the gradient of the l steps, or "implicit", that of their limit.
         return_info: Return a `SinkhornInfo` as well.
 
@@ -221,7 +233,8 @@ def sinkhorn(
         TypeError: an argument has the wrong type, or `log_alpha` an integer, boolean or complex
             dtype.
         ValueError: `log_alpha` is not square, holds NaN or +inf or a row or column of -inf alone;
-            or `tau`, `n_iters` or `tol` is out of range, or `backend` or `grad` unknown.
+            or `tau`, `n_iters` or `tol` is out of range, `grad` is unknown, or `backend`
+            cannot compute on the device.
         RuntimeError: `grad` is "implicit", a gradient is asked for, and the largest row-sum error
             is not below `tol` (without `tol`: 3.5e-4, in float64 1.5e-8, the square root of the
             rounding unit). Raised forwards, where the values can be read for free: not on GPUs

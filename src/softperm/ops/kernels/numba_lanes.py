@@ -12,6 +12,7 @@ from numba import njit
 from softperm.ops.kernels.numba_simd import (
     WIDTH,
     load,
+    minimum,
     splat,
     store,
     to_dtype_of,
@@ -55,18 +56,30 @@ def write(values, first, wanted, out):
 
 
 @njit(**OPTIONS)
+def rate_of(tau):
+    """1 / tau, finite."""
+    return 1.0 / max(tau, 1e-300)
+
+
+@njit(**OPTIONS)
+def in_range(rate):
+    """The rate where float32 is computed with: finite, for 0 times infinity would be NaN."""
+    return min(rate, 1e38)
+
+
+@njit(**OPTIONS)
 def rates(tau, first):
     """1 / tau of 16 matrices in float64."""
     rate = np.empty(WIDTH, np.float64)
     for lane in range(WIDTH):
-        rate[lane] = 1.0 / tau[min(first + lane, tau.size - 1)]
+        rate[lane] = rate_of(tau[min(first + lane, tau.size - 1)])
     return rate
 
 
 @njit(**OPTIONS)
 def multiply(G, rate):
     """G times 1 / tau."""
-    speed = to_dtype_of(G, load(rate, 0))
+    speed = to_dtype_of(G, minimum(load(rate, 0), splat(in_range(np.inf))))
     for at in range(0, G.size, WIDTH):
         store(G, at, load(G, at) * speed)
 

@@ -15,6 +15,7 @@ from softperm.ops.kernels.numba_exp import exp
 from softperm.ops.kernels.numba_exp import log as vector_log
 from softperm.ops.kernels.numba_lanes import (
     OPTIONS,
+    in_range,
     multiply,
     rates,
     read,
@@ -28,6 +29,7 @@ from softperm.ops.kernels.numba_simd import (
     keep_if_at_most,
     load,
     maximum,
+    minimum,
     splat,
     store,
     to_double,
@@ -46,7 +48,7 @@ def largest_scaling(K):
 def _exponentials(K, rate, top):
     """Replace X in K by exp((X - row maximum) rate)."""
     n = K.shape[1]
-    speed = to_dtype_of(K, load(rate, 0))
+    speed = to_dtype_of(K, minimum(load(rate, 0), splat(in_range(np.inf))))
     for i in range(n):
         row = i * n * WIDTH
         m = load(K, row)

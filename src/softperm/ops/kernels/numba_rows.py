@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from softperm.ops.kernels.numba_exp import exp
-from softperm.ops.kernels.numba_lanes import OPTIONS
+from softperm.ops.kernels.numba_lanes import OPTIONS, in_range
 from softperm.ops.kernels.numba_simd import WIDTH, load, splat, store, total
 
 
@@ -34,7 +34,7 @@ def exponentials(x, rate, lo, hi, K, top):
     """Rows lo to hi of K = exp((x - row maximum) rate); the padding is 0."""
     n = x.shape[0]
     width = K.shape[1]
-    r = splat(K.dtype.type(rate))
+    r = splat(K.dtype.type(in_range(rate)))
     for i in range(lo, hi):
         if i >= n:
             K[i] = 0
@@ -133,7 +133,7 @@ def _product4(A, P, Q, B, i, j, width):
 def subtract_products(S, n, lo, hi, A, P, Q, B, rate, dx):
     """dx_ij = (dx_ij - S_ij sum_t (A_ti P_tj + Q_ti B_tj)) rate, for rows lo to hi."""
     width = S.shape[1]
-    r = splat(S.dtype.type(rate))
+    r = splat(S.dtype.type(in_range(rate)))
     w = np.empty((4, WIDTH), S.dtype)
     for i in range(lo, min(hi, n), 4):
         for j in range(0, width, WIDTH):
@@ -148,4 +148,4 @@ def subtract_products(S, n, lo, hi, A, P, Q, B, rate, dx):
                 store(w, k * WIDTH, product * load(S, (i + k) * width + j))
             for k in range(min(4, n - i)):
                 for m in range(min(WIDTH, n - j)):
-                    dx[i + k, j + m] = (dx[i + k, j + m] - w[k, m]) * S.dtype.type(rate)
+                    dx[i + k, j + m] = (dx[i + k, j + m] - w[k, m]) * S.dtype.type(in_range(rate))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from softperm.ops.kernels.numba_lanes import OPTIONS
+from softperm.ops.kernels.numba_lanes import OPTIONS, rate_of
 from softperm.ops.kernels.numba_lanes_linear import largest_scaling
 from softperm.ops.kernels.numba_rows import (
     copy,
@@ -199,7 +199,7 @@ _reverse_parallel = njit(**_PARALLEL)(_reverse)
 def _forward_one(x, tau, tol, log, out, A, B):
     n = x.shape[0]
     K, top = workspace(out), np.empty(n, x.dtype)
-    rate = 1.0 / tau
+    rate = rate_of(tau)
     done, safe = _iterate_serial(x, rate, tol, 1, K, top, A, B)
     error = 0.0
     if safe:
@@ -211,7 +211,7 @@ def _forward_one(x, tau, tol, log, out, A, B):
 @njit(**OPTIONS)
 def _backward_one(grad, out, tau, log, A, B, dx):
     S = np.empty(padded(out.shape[0]), out.dtype) if log else workspace(out)
-    _reverse_serial(grad, out, 1.0 / tau, log, S, A, B, 1, dx)
+    _reverse_serial(grad, out, rate_of(tau), log, S, A, B, 1, dx)
 
 
 @njit(nogil=True, **OPTIONS)
@@ -249,7 +249,7 @@ def forward_shared(
     for b in range(x.shape[0]):
         if As.size:
             A, B = As[b], Bs[b]
-        K, rate = workspace(out[b]), 1.0 / tau[b]
+        K, rate = workspace(out[b]), rate_of(tau[b])
         done, safe[b] = _iterate_parallel(x[b], rate, tol, threads, K, top, A, B)
         iters[b] = done
         if safe[b]:
@@ -265,4 +265,4 @@ def backward_shared(
     for b in np.flatnonzero(safe):
         S = np.empty(padded(out.shape[1]), out.dtype) if log else workspace(out[b])
         A, B = As[b, : iters[b]], Bs[b, : iters[b] + 1]
-        _reverse_parallel(grad[b], out[b], 1.0 / tau[b], log, S, A, B, threads, dx[b])
+        _reverse_parallel(grad[b], out[b], rate_of(tau[b]), log, S, A, B, threads, dx[b])

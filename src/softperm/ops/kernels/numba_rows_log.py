@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from softperm.ops.kernels.numba_exp import exp_as
+from softperm.ops.kernels.numba_lanes import in_range, rate_of
 from softperm.ops.kernels.numba_lanes_log import smallest_sum
 from softperm.ops.kernels.numba_simd import WIDTH, load, splat, store, total
 
@@ -128,7 +129,7 @@ def forward(x, tau, safe, out, iters, error, Us, Vs, n_iters, tol, log, lo, hi):
         if not safe[b]:
             if Us.size:
                 U, V = Us[b], Vs[b]
-            iters[b], error[b] = _forward_one(x[b], 1.0 / tau[b], tol, log, out[b], U, V)
+            iters[b], error[b] = _forward_one(x[b], rate_of(tau[b]), tol, log, out[b], U, V)
 
 
 @njit(**OPTIONS)
@@ -179,14 +180,14 @@ def backward(grad, x, tau, iters, safe, Us, Vs, dx, log, lo, hi):
     for b in range(lo, hi):
         if safe[b]:
             continue
-        rate, done = 1.0 / tau[b], iters[b]
+        rate, done = rate_of(tau[b]), iters[b]
         U, V = Us[b], Vs[b]
         _log_gradient(grad[b], x[b], rate, U[done - 1], V[done], log, dx[b], du, dv, y, e)
         for t in range(done - 1, -1, -1):
             _step_back(x[b], rate, U[t], V[t], V[t + 1], dx[b], du, dv, next_dv, ratio, y, e)
             du[:] = 0
             dv, next_dv = next_dv, dv
-        scale = x.dtype.type(rate)
+        scale = x.dtype.type(in_range(rate))
         for i in range(n):
             for j in range(n):
                 dx[b, i, j] *= scale

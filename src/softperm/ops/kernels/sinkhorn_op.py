@@ -7,15 +7,17 @@ the gradient, also under the transforms of `torch.func`, which operators alone d
 from __future__ import annotations
 
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from softperm._checks import can_read_values
+from softperm._checks import is_plain
 from softperm.ops.kernels import torch_loop
 
 ThreeTensors = tuple[Tensor, Tensor, Tensor]
+HAS_TRITON = find_spec("triton") is not None
 
 
 @cache
@@ -25,8 +27,17 @@ def _numba_cpu() -> Any:
     return numba_cpu
 
 
+@cache
+def _triton_gpu() -> Any:
+    from softperm.ops.kernels import triton_gpu  # Triton is not everywhere
+
+    return triton_gpu
+
+
 def _kernel(x: Tensor, backend: str) -> Any:
     """The module that computes: `forward` and `backward`."""
+    if backend == "triton" or (backend == "auto" and HAS_TRITON and x.is_cuda):
+        return _triton_gpu()
     return torch_loop if backend == "torch" or not x.is_cpu else _numba_cpu()
 
 
@@ -157,7 +168,7 @@ class _Eager(torch.autograd.Function):
         x, tau, iters, out = ctx.saved_tensors
         n_iters, tol, log, backend = ctx.options
         grad = grads[0]
-        if torch.is_grad_enabled() or not can_read_values(grad):
+        if torch.is_grad_enabled() or not is_plain(grad):
             dx = _SinkhornBackward.apply(grad, x, tau, iters, *ctx.options)  # type: ignore[no-untyped-call]
         else:
             options = (n_iters, tol, log, out, ctx.scalings)
@@ -213,7 +224,7 @@ def sinkhorn(
     Differentiable any number of times with respect to both.
     """
     outputs: ThreeTensors
-    if not can_read_values(x) or not can_read_values(tau):
+    if not is_plain(x) or not is_plain(tau):
         outputs = Sinkhorn.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
     elif torch.is_grad_enabled() and (x.requires_grad or tau.requires_grad):
         outputs = _Eager.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]

@@ -9,6 +9,9 @@ scaling vectors change, so these are all that the reverse pass needs of every st
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -37,38 +40,49 @@ def _columns(L: Tensor, u: Tensor) -> Tensor:
     return -(L + u.unsqueeze(-1)).logsumexp(-2)
 
 
-def _row_error(u: Tensor, u_next: Tensor) -> Tensor:
+def row_error(u: Tensor, u_next: Tensor) -> Tensor:
     """The largest |row sum - 1| of a step, read off the row scalings of the next step."""
     difference = (u - u_next).expm1().abs()
     return difference.amax(-1) if u.shape[-1] else difference.new_zeros(u.shape[:-1])
 
 
-def _iterate(L: Tensor, n_iters: int, tol: float) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """The scalings u and v of every step, and the steps done by every matrix.
+def iterate(
+    rows: Callable[[Tensor], Tensor],
+    columns: Callable[[Tensor], Tensor],
+    start: Tensor,
+    n_iters: int,
+    tol: float,
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """The scalings u = rows(v) and v = columns(u) of every step, and the steps of every matrix.
 
     A matrix that stopped early repeats its last scalings.
     """
-    u = v = L.new_zeros(L.shape[:-1])
+    u = v = start
     us: list[Tensor] = []
     vs: list[Tensor] = []
-    running = torch.ones(L.shape[:-2], dtype=torch.bool, device=L.device)
-    iters = torch.zeros(L.shape[:-2], dtype=torch.int64, device=L.device)
+    running = torch.ones(start.shape[:-1], dtype=torch.bool, device=start.device)
+    iters = torch.zeros(start.shape[:-1], dtype=torch.int64, device=start.device)
     for _ in range(n_iters):
-        u_next = _rows(L, v)
+        u_next = rows(v)
         if tol > 0:
             if us:
-                running = running & ~(_row_error(u, u_next) < tol)
+                running = running & ~(row_error(u, u_next) < tol)
                 if not bool(running.any()):
                     break
             keep = running.unsqueeze(-1)
             u_next = torch.where(keep, u_next, u)
-            u, v = u_next, torch.where(keep, _columns(L, u_next), v)
+            u, v = u_next, torch.where(keep, columns(u_next), v)
         else:
-            u, v = u_next, _columns(L, u_next)
+            u, v = u_next, columns(u_next)
         iters = iters + running
         us.append(u)
         vs.append(v)
     return us, vs, iters
+
+
+def _iterate(L: Tensor, n_iters: int, tol: float) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    start = L.new_zeros(L.shape[:-1])
+    return iterate(partial(_rows, L), partial(_columns, L), start, n_iters, tol)
 
 
 def forward(
@@ -82,7 +96,7 @@ def forward(
     L = _divide(x, tau)
     us, vs, iters = _iterate(L, n_iters, tol)
     u, v = us[-1], vs[-1]
-    error = _row_error(u, _rows(L, v))
+    error = row_error(u, _rows(L, v))
     out = L + u.unsqueeze(-1) + v.unsqueeze(-2)
     out = (out if log else out.exp()).to(x.dtype)
     return out, iters, error.to(x.dtype), (us, vs) if keep else None

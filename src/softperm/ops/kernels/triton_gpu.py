@@ -1,0 +1,57 @@
+"""The operators on GPUs, compiled by Triton: which kernel does what.
+
+`triton_chip` for matrices that fit in the registers of one program, `triton_tiled` for larger ones.
+Nothing is stored between the two passes: the reverse one computes the scalings again.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+from torch import Tensor
+
+from softperm.ops.kernels import triton_chip, triton_tiled
+
+
+def is_interpreted() -> bool:
+    """Whether Triton's interpreter runs the kernels, on any device (TRITON_INTERPRET=1)."""
+    return not isinstance(triton_chip.forward_kernel, triton.JITFunction)
+
+
+def forward(
+    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, keep: bool = False
+) -> tuple[Tensor, Tensor, Tensor, None]:
+    """S (or log S) of every matrix, the iterations done, and the largest row error.
+
+    Nothing is kept for the reverse pass, whatever `keep` says.
+    """
+    x, tau = x.contiguous(), tau.contiguous()
+    if not x.numel():
+        batch = x.shape[:-2]
+        iters = tau.new_zeros(batch, dtype=torch.int64)
+        return torch.empty_like(x), iters, x.new_zeros(batch), None
+    kernels = triton_chip if triton_chip.fits(x) else triton_tiled
+    with torch.cuda.device_of(x):  # where Triton launches
+        out, iters, error = kernels.forward(x, tau, n_iters, tol, log)
+    return out, iters, error, None
+
+
+def backward(
+    grad: Tensor,
+    x: Tensor,
+    tau: Tensor,
+    iters: Tensor,
+    n_iters: int,
+    tol: float,
+    log: bool,
+    out: Tensor | None = None,
+    scalings: None = None,
+) -> Tensor:
+    """The exact gradient of the iterations done with respect to `x`, from `x` alone."""
+    x, grad, tau, iters = (tensor.contiguous() for tensor in (x, grad, tau, iters))
+    if not x.numel():
+        return torch.empty_like(x)
+    kernels = triton_chip if triton_chip.fits(x) else triton_tiled
+    with torch.cuda.device_of(x):
+        dx: Tensor = kernels.backward(grad, x, tau, iters, n_iters, tol, log)
+    return dx
