@@ -233,7 +233,6 @@ BAD = [
     (["reproduce"], "table"),
     (["reproduce", "chess"], "chess"),
     (["reproduce", "jigsaw", "--pieces", "7"], "pieces"),
-    (["reproduce", "jigsaw", "--n", "5"], "--n"),
     (["reproduce", "jigsaw", "--net", "paper", "--data", "/no/such/folder"], "/no/such/folder"),
     (["reproduce", "sorting", "--n", "7"], "n must be among"),
     (["reproduce", "sorting", "--n", "500", "--net", "paper"], "n must be at most"),

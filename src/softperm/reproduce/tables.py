@@ -15,9 +15,7 @@ from softperm.reproduce.runner import Result
 _NETS: dict[Net, str] = {"paper": "the paper's net", "ours": "our net"}
 _NOTHING = "-"
 _JIGSAW_SUMMARY = ("kendall_tau", "kendall_tau_up_to_identical", "exact_reconstruction")
-_OFFSETS = (
-    "On intervals far from 0 the paper, too, reports most lists wrong with its net for n >= 80."
-)
+_OFFSETS = "On intervals far from 0 the paper reports most lists wrong with its net for n >= 80."
 
 
 @dataclass(frozen=True)
