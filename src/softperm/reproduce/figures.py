@@ -65,7 +65,7 @@ def _plot_sorting(results: Sequence[Result]) -> Figure:
         _draw_paper(axes, "sorting", mine)
         axes.set(title=label, xlabel="numbers in a list", xscale="log", ylim=(-0.05, 1.05))
         axes.set_ylabel("share of lists with any misplaced")
-        axes.set_xticks(sizes(mine), [str(n) for n in sizes(mine)])
+        axes.set_xticks(sizes(mine), [str(n) for n in sizes(mine)], rotation=60)
         axes.minorticks_off()
     return figure
 

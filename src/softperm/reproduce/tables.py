@@ -78,21 +78,20 @@ def tests(results: Sequence[Result]) -> list[str]:
 
 def _jigsaw_summary(results: Sequence[Result]) -> Grid:
     """Kendall's tau, raw and up to identical pieces, and exact reconstruction."""
-    header = ["pieces", "the paper: kendall_tau"]
-    columns = [(net, name) for net in _NETS for name in (*_JIGSAW_SUMMARY, "seconds")]
-    header += [f"{_NETS[net]}: {name}" for net, name in columns]
     rows = []
     for size in sizes(results):
-        there = next(r.data for r in results if r.cell.size == size)
-        row = [f"{size}x{size}", _text(paper_figure("jigsaw", size, there), 2)]
-        for net, name in columns:
-            cell = _of(results, net, size)
-            seconds = name == "seconds"
-            value = mean(r.seconds for r in cell) if seconds else metric(cell, "test", name)
-            row.append(_text(value, 0 if seconds else 4))
-        rows.append(row)
-    data = ", ".join(dict.fromkeys(Path(r.data).name for r in results))
-    return Grid(f"Jigsaw puzzles ({data}), mean over the test set", header, rows)
+        label = f"{size}x{size}"
+        data = next(r.data for r in results if r.cell.size == size)
+        figure = paper_figure("jigsaw", size, data)
+        if figure is not None:
+            rows.append([label, "the paper", _text(figure, 2), *[_NOTHING] * 3])
+        for net, name in _NETS.items():
+            if cell := _of(results, net, size):
+                values = (_text(metric(cell, "test", column)) for column in _JIGSAW_SUMMARY)
+                rows.append([label, name, *values, _text(mean(r.seconds for r in cell), 0)])
+    names = ", ".join(dict.fromkeys(Path(r.data).name for r in results))
+    header = ["pieces", "net", "kendall_tau", "up to identical pieces", "exact", "seconds"]
+    return Grid(f"Jigsaw puzzles ({names}), mean over the test set", header, rows)
 
 
 def _sorting_summary(results: Sequence[Result], net: Net) -> Grid:
