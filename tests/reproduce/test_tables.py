@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from softperm.reproduce.cells import CAVEAT, Cell, Net, Table
+from softperm.reproduce.cells import CAVEAT, SIZES, Cell, Net, Table
 from softperm.reproduce.runner import Result
 from softperm.reproduce.tables import (
     Grid,
@@ -77,16 +79,26 @@ def test_other_images_have_other_figures() -> None:
 
 def test_sorting_summary_has_a_table_for_every_net() -> None:
     paper, ours = summary("sorting", SORTING)
-    assert paper.header == ["tested on", "n = 80", "n = 120"]
+    assert paper.header == ["n", "80", "120"]
     assert paper.rows == [
-        ["U(0, 1), the paper", "0.00", "0.01"],
+        ["the paper", "0.00", "0.01"],
         ["U(0, 1)", "0.000", "0.005"],
         ["U(1, 2)", "0.750", "1.000"],
-        ["seconds of training", "12", "12"],
+        ["seconds", "12", "12"],
     ]
-    assert ours.rows[0] == ["U(0, 1), the paper", "0.01", "-"]
+    assert ours.rows[0] == ["the paper", "0.01", "-"]
     assert ours.rows[2] == ["U(1, 2)", "0.000", "-"]
     assert len(summary("sorting", SORTING[:2])) == 1
+
+
+def test_the_widest_table_fits_a_terminal() -> None:
+    wrong = dict.fromkeys(("U(0, 1)", "U(1000, 1001)"), 0.125)
+    (grid,) = summary("sorting", [sorting("ours", n, wrong) for n in SIZES["sorting"]])
+    console = Console(width=80, file=io.StringIO())
+    with console.capture() as shown:
+        console.print(grid.rich())
+    assert shown.get().split().count("0.125") == 2 * len(SIZES["sorting"])
+    assert "U(1000, 1001)" in shown.get()
 
 
 def test_notes_say_where_the_figures_come_from() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.table import Table as RichTable
 
 from softperm._files import write_text
@@ -15,7 +16,9 @@ from softperm.reproduce.runner import Result
 _NETS: dict[Net, str] = {"paper": "the paper's net", "ours": "our net"}
 _NOTHING = "-"
 _JIGSAW_SUMMARY = ("kendall_tau", "kendall_tau_up_to_identical", "exact_reconstruction")
-_OFFSETS = "On intervals far from 0 the paper reports most lists wrong with its net for n >= 80."
+_OFFSETS = (
+    "They are for U(0, 1); on intervals far from 0 the paper reports most lists wrong for n >= 80."
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Grid:
 
     def rich(self) -> RichTable:
         """The table for the terminal."""
-        table = RichTable(*self.header, title=self.title)
+        table = RichTable(*self.header, title=self.title, box=SIMPLE, collapse_padding=True)
         for row in self.rows:
             table.add_row(*row)
         return table
@@ -99,13 +102,13 @@ def _sorting_summary(results: Sequence[Result], net: Net) -> Grid:
     mine = [r for r in results if r.cell.net == net]
     lengths = sizes(mine)
     figures = [_text(paper_figure("sorting", n), 2) for n in lengths]
-    rows = [["U(0, 1), the paper", *figures]]
+    rows = [["the paper", *figures]]
     for test in tests(mine):
         values = [metric(_of(mine, net, n), test, "prop_any_wrong") for n in lengths]
         rows.append([test, *(_text(value, 3) for value in values)])
     seconds = (mean(r.seconds for r in _of(mine, net, n)) for n in lengths)
-    rows.append(["seconds of training", *(_text(value, 0) for value in seconds)])
-    header = ["tested on", *(f"n = {n}" for n in lengths)]
+    rows.append(["seconds", *(_text(value, 0) for value in seconds)])
+    header = ["n", *map(str, lengths)]
     title = f"Sorting, {_NETS[net]} trained on U(0, 1): share of lists with any number misplaced"
     return Grid(title, header, rows)
 
