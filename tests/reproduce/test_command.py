@@ -183,7 +183,7 @@ def test_unknown_settings_of_a_preset(tmp_path: Path) -> None:
 
 
 def test_quick_only_shortens() -> None:
-    cell = Cell("sorting", "relative", 5, 3)  # type: ignore[arg-type]
+    cell = Cell("sorting", "ours", 5, 3)
     task_config, config = settings(cell, {"train_lists": 5000, "lr": 0.5}, quick=True)
     assert (task_config.train_lists, task_config.test_lists) == (1000, 20)  # type: ignore[union-attr]
     assert (config.epochs, config.lr, config.seed) == (1, 0.5, 3)
