@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from softperm.cli import main, presets
+from softperm.cli import main
+from softperm.training.presets import preset_names
 from softperm.training.run import Run
 
 SOFTPERM = Path(sys.executable).with_name("softperm")
@@ -159,8 +160,8 @@ def test_train_sorting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize("task", ["jigsaw", "sorting"])
 def test_presets_parse(task: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert presets(task)
-    for name in presets(task):
+    assert preset_names(task)
+    for name in preset_names(task):
         with pytest.raises(SystemExit) as end:
             main(["train", task, "--preset", name, "--print_config"])
         assert end.value.code == 0
@@ -186,7 +187,19 @@ def test_tutorial_preset_is_the_tutorial(capsys: pytest.CaptureFixture[str]) -> 
         assert line in printed
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["train", "jigsaw"], ["evaluate"], ["solve"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["train"],
+        ["train", "jigsaw"],
+        ["evaluate"],
+        ["solve"],
+        ["reproduce"],
+        ["reproduce", "jigsaw"],
+        ["reproduce", "sorting"],
+    ],
+)
 def test_help_exits_with_zero(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([*command, "--help"])
@@ -217,6 +230,18 @@ BAD = [
     (["solve", "nothing-here", "x.png"], "nothing-here"),
     (["solve", "nothing-here"], "images"),
     (["solve", "nothing-here", "x.png", "--seed", "x"], "seed"),
+    (["reproduce"], "table"),
+    (["reproduce", "chess"], "chess"),
+    (["reproduce", "jigsaw", "--pieces", "7"], "pieces"),
+    (["reproduce", "jigsaw", "--net", "paper", "--data", "/no/such/folder"], "/no/such/folder"),
+    (["reproduce", "sorting", "--n", "7"], "n must be among"),
+    (["reproduce", "sorting", "--n", "500", "--net", "paper"], "n must be at most"),
+    (["reproduce", "sorting", "--net", "theirs"], "net"),
+    (["reproduce", "sorting", "--seeds", "-1"], "seed"),
+    (["reproduce", "sorting", "--data", "digits"], "--data"),
+    (["reproduce", "sorting", "--docs", "missing.md"], "missing.md"),
+    (["reproduce", "sorting", "--device", "abacus"], "device"),
+    (["train", "sorting", "--net", "pointer"], "net"),
     *(
         (["train", "jigsaw", f"--{name}", bad], name)
         for name in (

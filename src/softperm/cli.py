@@ -1,4 +1,4 @@
-"""The program: softperm train | evaluate | solve."""
+"""The program: softperm train | evaluate | solve | reproduce."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from softperm.training.presets import preset_file, preset_names
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-_PRESETS = Path(str(files("softperm"))) / "presets"
-
-
-def presets(task: str) -> list[str]:
-    """Names of the presets of a task."""
-    return sorted(path.stem for path in (_PRESETS / task).glob("*.yaml"))
+_TABLES = (("jigsaw", "pieces", "Pieces a side"), ("sorting", "n", "Numbers in a list"))
 
 
 def _given(argv: Sequence[str]) -> argparse.Namespace:
@@ -35,8 +31,8 @@ def _default_files(task: str, given: argparse.Namespace) -> list[str | os.PathLi
     from softperm.training.run import Run
 
     paths: list[Path] = []
-    if given.preset in presets(task):
-        paths.append(_PRESETS / task / f"{given.preset}.yaml")
+    if given.preset in preset_names(task):
+        paths.append(preset_file(task, given.preset))
     if given.resume and given.out:
         run = Run(Path(given.out))
         if run.holds(task):
@@ -55,7 +51,7 @@ def _train_parser(task: str, given: argparse.Namespace) -> ArgumentParser:
         description=f"Train on the {task} task.",
         default_config_files=_default_files(task, given),
     )
-    names = presets(task)
+    names = preset_names(task)
     parser.add_argument("--preset", choices=names, help=f"Named settings: {', '.join(names)}.")
     parser.add_argument("--config", action=ActionConfigFile, help="A YAML file of settings.")
     parser.add_argument(
@@ -66,6 +62,33 @@ def _train_parser(task: str, given: argparse.Namespace) -> ArgumentParser:
     )
     parser.add_class_arguments(TASKS[task][0])
     parser.add_class_arguments(TrainConfig)
+    return parser
+
+
+def _reproduce_parser(table: str, size: str, help_size: str) -> ArgumentParser:
+    from jsonargparse import ArgumentParser
+
+    from softperm.training.config import Device
+
+    parser = ArgumentParser(
+        exit_on_error=False,
+        description=f"Train and measure the cells of the {table} table; finished ones are kept.",
+    )
+    parser.add_argument(f"--{size}", type=int, nargs="+", help=f"{help_size}; all when omitted.")
+    parser.add_argument(
+        "--net", choices=["paper", "ours", "both"], default="both", help="Which networks."
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="Seeds of the runs.")
+    parser.add_argument(
+        "--quick", action="store_true", help="A check: one epoch each, the smallest two sizes."
+    )
+    if table == "jigsaw":
+        parser.add_argument("--data", type=str, help="Other images: digits, or a folder.")
+    parser.add_argument(
+        "--out", type=str, help=f"Folder of runs and table; runs/reproduce/{table} when omitted."
+    )
+    parser.add_argument("--docs", type=str, help="A document with markers for the table.")
+    parser.add_argument("--device", type=Device, default="auto", help="Where to train.")
     return parser
 
 
@@ -107,6 +130,16 @@ def _parser(given: argparse.Namespace) -> ArgumentParser:
     solve.add_argument("--out", type=str, help="Folder for the results; RUN/solved when omitted.")
     solve.add_argument("--seed", type=int, default=0, help="Seed of the scrambles.")
     commands.add_subcommand("solve", solve, help="Restore scrambled pictures.")
+
+    reproduce = ArgumentParser(
+        exit_on_error=False, description="Train and measure a table of the paper again."
+    )
+    commands.add_subcommand("reproduce", reproduce, help="Reproduce a table of the paper.")
+    tables = reproduce.add_subcommands(dest="table")
+    for name, size, text in _TABLES:
+        tables.add_subcommand(
+            name, _reproduce_parser(name, size, text), help=f"Reproduce the {name} table."
+        )
     for sub in (evaluate, solve):
         sub.add_argument("--device", type=Device, default="auto", help="Where to compute.")
     return parser
@@ -121,6 +154,8 @@ def _run(settings: Namespace) -> int:
     if command == "train":
         task: str = options["task"]
         return commands.train(task, options[task])
+    if command == "reproduce":
+        return commands.reproduce(options["table"], options[options["table"]])
     if command == "evaluate":
         return commands.evaluate(**options)
     return commands.solve(**options)

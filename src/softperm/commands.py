@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-import yaml
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
@@ -30,23 +29,12 @@ def _pick(config_class: type, options: dict[str, Any]) -> dict[str, Any]:
     return {field.name: options[field.name] for field in fields(config_class)}
 
 
-def _require_same_settings(run: Run, settings: dict[str, Any]) -> None:
-    """Refuse to resume a run with other settings than it began with."""
-    stored = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))
-    for name, value in settings.items():
-        if stored.get(name) != value:
-            raise ValueError(
-                f"a resumed run keeps its settings: {name} was {stored.get(name)} in "
-                f"{run.folder}, got {value}"
-            )
-
-
 def _prepare(run: Run, task: str, resume: bool, settings: dict[str, Any]) -> None:
     """Refuse what would destroy a run, or continue one that is not there."""
     if resume:
         if run.describe()[0] != task:
             raise ValueError(f"{run.folder} holds a {run.describe()[0]} run, got train {task}")
-        _require_same_settings(run, settings)
+        run.require_settings(settings)
     elif run.config_file.exists():
         raise ValueError(
             f"{run.folder} holds a run already: add --resume to continue it, or give another --out"
@@ -163,3 +151,12 @@ def solve(
         verdict = "" if wrong is None else f" ({wrong[0]} wrong pieces)" if wrong[0] else " (exact)"
         print(f"wrote {picture}{verdict}")
     return 0
+
+
+def reproduce(table: Literal["jigsaw", "sorting"], options: dict[str, Any]) -> int:
+    """Train and measure the cells of a table of the paper."""
+    from softperm.reproduce.command import reproduce as reproduce_table  # as costly as training
+
+    sizes = options["pieces" if table == "jigsaw" else "n"]
+    rest = {name: value for name, value in options.items() if name not in ("pieces", "n")}
+    return reproduce_table(table, sizes, **rest)

@@ -71,7 +71,8 @@ def draw_sorting(task: Sorting, net: SinkhornNet, device: torch.device, run: Run
 
     With the items in order a right answer is the identity.
     """
-    scores = net.log_alpha(task.test_lists().to(device)[0].sort().values)
+    numbers = task.test_lists()[0].sort().values.to(device, torch.float32)
+    scores = net.log_alpha(numbers)
     return [save(plot_temperatures(scores), run.folder / "temperatures.png")]
 
 

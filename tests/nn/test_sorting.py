@@ -1,15 +1,18 @@
-"""The sorting network, against a plain evaluation number by number."""
+"""The sorting networks, against a plain evaluation number by number."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from softperm import matching
-from softperm.nn import SinkhornSortNet
+from softperm.nn import RelativeSortNet, SinkhornSortNet
 
 
 def test_parameters() -> None:
@@ -82,3 +85,120 @@ def test_errors(changes: Any, error: type[Exception], message: str) -> None:
 def test_lists_of_another_length(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"items must have shape \(\*, 3\), got \("):
         SinkhornSortNet(3)(torch.rand(shape))
+
+
+def curve_of(net: nn.Sequential, z: float) -> float:
+    """One of the small nets, in float64 loops."""
+    first, second = (m for m in net if isinstance(m, nn.Linear))
+    columns = (first.weight[:, 0], first.bias, second.weight[0])
+    units = zip(*(column.tolist() for column in columns), strict=True)
+    return float(sum(out * np.tanh(w * z + b) for w, b, out in units) + second.bias.item())
+
+
+def test_relative_equals_the_formula() -> None:
+    net = RelativeSortNet(4).double()
+    nn.init.constant_(net.log_scale, 0.5)
+    x = np.array([3.0, -1.0, 0.5])
+    z, t = (x - x.mean()) / x.std(), np.array([-1.0, 0.0, 1.0]) * 1.5**0.5
+    a = [curve_of(net.number_curve, v) for v in z]
+    b = [curve_of(net.position_curve, v) for v in t]
+    expected = [[-np.exp(0.5) * (p - q) ** 2 for q in b] for p in a]
+    found = net.log_alpha(torch.tensor(x))
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3), (0,)])
+def test_relative_shapes_in_training_and_evaluation(batch: tuple[int, ...], n: int) -> None:
+    net = RelativeSortNet()
+    numbers = torch.rand(*batch, n)
+    ordered, P = net(numbers, sample_shape=(2,))
+    assert (ordered.shape, P.shape) == ((2, *batch, n), (2, *batch, n, n))
+    ordered, perm = net.eval()(numbers)
+    assert torch.equal(perm, matching(net.log_alpha(numbers)))
+    assert torch.equal(ordered.sort().values, numbers.sort().values)
+
+
+@given(st.integers(1, 12), st.integers(0, 2**32))
+def test_relative_permuting_the_numbers_permutes_the_rows(n: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    net, order = RelativeSortNet(8).double(), torch.randperm(n)
+    numbers = torch.randn(2, n, dtype=torch.float64)
+    torch.testing.assert_close(
+        net.log_alpha(numbers[:, order]), net.log_alpha(numbers)[:, order], rtol=1e-9, atol=1e-9
+    )
+
+
+@given(
+    st.integers(1, 12),
+    st.floats(-1e4, 1e4),
+    st.floats(1e-3, 1e3),
+    st.integers(0, 2**32),
+)
+def test_relative_ignores_shift_and_scale(n: int, shift: float, scale: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    net = RelativeSortNet(8).double()
+    x = torch.rand(2, n, dtype=torch.float64)
+    # Rounding of the shifted numbers themselves, as a share of their spread.
+    spread = float(x.std(-1, correction=0).min()) if n > 1 else 1.0
+    lost = 1e-15 * (1 + abs(shift) / scale) / spread
+    torch.testing.assert_close(
+        net.log_alpha(scale * x + shift), net.log_alpha(x), rtol=0, atol=1e-9 + 100 * lost
+    )
+
+
+def test_relative_keeps_the_digits_of_float32() -> None:
+    """A float32 list on (1000, 1001) is read as exactly as its own numbers allow."""
+    net = RelativeSortNet()
+    x = (torch.rand(50) + 1000).double()
+    exact = RelativeSortNet().double()
+    exact.load_state_dict(net.state_dict())
+    assert torch.equal(x.float().double(), x)
+    found = net.log_alpha(x.float()).double()
+    torch.testing.assert_close(found, exact.log_alpha(x), rtol=0, atol=1e-5)
+
+
+def test_relative_takes_equal_numbers() -> None:
+    net = RelativeSortNet()
+    numbers = torch.full((2, 4), 7.0)
+    ordered, _ = net(numbers)
+    assert ordered.isfinite().all()
+    ordered.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+    assert torch.equal(net.eval()(numbers)[0], numbers)
+
+
+def test_relative_learns_to_sort_any_length_anywhere() -> None:
+    torch.manual_seed(0)
+    net = RelativeSortNet()
+    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(200):
+        numbers = torch.rand(16, 8)
+        loss = (net(numbers)[0] - numbers.sort().values).square().sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    net.double().eval()
+    for n, low in ((8, 0.0), (8, 1000.0), (50, -3.0)):
+        numbers = torch.rand(100, n, dtype=torch.float64) + low
+        assert torch.equal(net(numbers)[0], numbers.sort().values)
+
+
+@pytest.mark.parametrize(
+    ("items", "error", "message"),
+    [
+        (torch.tensor(1.0), ValueError, r"items must have shape \(\*, n\) with n >= 1, got \(\)"),
+        (torch.zeros(2, 0), ValueError, r"got \(2, 0\)"),
+        (torch.arange(3), TypeError, r"items must be floating, got torch.int64"),
+    ],
+)
+def test_relative_wrong_items(items: Tensor, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        RelativeSortNet()(items)
+
+
+def test_relative_errors() -> None:
+    with pytest.raises(ValueError, match="hidden_features must be at least 1, got 0"):
+        RelativeSortNet(0)
+    with pytest.raises(ValueError, match="tau must be positive"):
+        RelativeSortNet(tau=-1.0)

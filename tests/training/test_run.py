@@ -45,6 +45,12 @@ def test_metrics_come_back(run: Run) -> None:
     assert run.read_metrics() == rows
 
 
+def test_other_settings_are_named(run: Run) -> None:
+    run.require_settings({"n_items": 3, "epochs": 5})
+    with pytest.raises(ValueError, match=r"n_items was 3 in .*run, got 4"):
+        run.require_settings({"epochs": 5, "n_items": 4})
+
+
 def test_missing_and_foreign_files_are_named(tmp_path: Path, run: Run) -> None:
     with pytest.raises(ValueError, match=r"holds no run: cannot read model\.json"):
         Run(tmp_path / "nothing").describe()

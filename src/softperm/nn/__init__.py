@@ -2,6 +2,6 @@
 
 from softperm.nn.base import SinkhornNet
 from softperm.nn.conv import SinkhornConvNet
-from softperm.nn.sorting import SinkhornSortNet
+from softperm.nn.sorting import RelativeSortNet, SinkhornSortNet
 
-__all__ = ["SinkhornConvNet", "SinkhornNet", "SinkhornSortNet"]
+__all__ = ["RelativeSortNet", "SinkhornConvNet", "SinkhornNet", "SinkhornSortNet"]

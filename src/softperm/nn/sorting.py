@@ -1,7 +1,8 @@
-"""The paper's network for sorting numbers."""
+"""Networks for sorting numbers: the paper's, and one that reads a list as a whole."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from softperm._checks import require_positive_int, shape_of
@@ -60,4 +61,85 @@ class SinkhornSortNet(SinkhornNet):
         if items.dim() < 1 or items.shape[-1] != self.n_items:
             raise ValueError(f"items must have shape (*, {self.n_items}), got {shape_of(items)}")
         logits: Tensor = self.scores(items.unsqueeze(-1))
+        return logits
+
+
+def _curve(hidden_features: int) -> nn.Sequential:
+    """A smooth learnt function of one number; nothing makes it monotone."""
+    return nn.Sequential(
+        nn.Linear(1, hidden_features), nn.Tanh(), nn.Linear(hidden_features, 1), nn.Flatten(-2)
+    )
+
+
+def _standardise(x: Tensor) -> Tensor:
+    r"""Lists (\*, n) with mean 0 and standard deviation 1; 0 where all numbers are equal."""
+    # Differences of close numbers are exact, so the offset of a list costs no digits.
+    distance = x - x.amin(-1, keepdim=True)
+    centred = distance - distance.mean(-1, keepdim=True)
+    spread = centred.square().mean(-1, keepdim=True).sqrt()
+    return centred / spread.clamp_min(torch.finfo(x.dtype).tiny)
+
+
+class RelativeSortNet(SinkhornNet):
+    r"""A sorting network that reads every number relative to the others in its list.
+
+    .. math:: \log\alpha_{ij} = -e^s (a(z_i) - b(t_j))^2, \qquad
+        z_i = \frac{x_i - \operatorname{mean}(x)}{\operatorname{std}(x)}
+
+    with the positions t = 0, ..., n - 1 standardised like the numbers, two small nets a and b, and
+    a scale s, all learnt. Shifting the numbers, or stretching them, changes nothing; permuting
+    them permutes the rows. Nothing depends on n: a trained network sorts lists of any length. The
+    matching puts the largest a with the largest b, so it sorts exactly where both are monotone,
+    which training has to find.
+
+    Arguments:
+        hidden_features: Units of the hidden layer of a, and of b.
+        tau: Temperature of the Gumbel-Sinkhorn samples in training.
+        n_iters: Sinkhorn iterations in training.
+        noise_scale: Scale of the Gumbel noise in training.
+
+    Shapes: see `SinkhornNet.forward`; items are numbers, (\*, n), in a floating dtype.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Example:
+        >>> net = RelativeSortNet()
+        >>> ordered, P = net(torch.rand(10, 5), sample_shape=3)
+        >>> ordered.shape, P.shape
+        (torch.Size([3, 10, 5]), torch.Size([3, 10, 5, 5]))
+        >>> x = torch.rand(5, dtype=torch.float64)
+        >>> torch.allclose(net.double().log_alpha(x), net.log_alpha(10 * x + 1000))
+        True
+    """
+
+    def __init__(
+        self,
+        hidden_features: int = 32,
+        tau: float = 1.0,
+        n_iters: int = 10,
+        *,
+        noise_scale: float = 1.0,
+    ) -> None:
+        super().__init__(tau, n_iters, noise_scale)
+        require_positive_int(hidden_features, "hidden_features")
+        self.number_curve = _curve(hidden_features)
+        self.position_curve = _curve(hidden_features)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def log_alpha(self, items: Tensor) -> Tensor:
+        r"""The logits of every number, shape (\*, n, n).
+
+        Raises:
+            TypeError: `items` is not floating.
+            ValueError: `items` has no dimension, or no numbers.
+        """
+        if not items.is_floating_point():
+            raise TypeError(f"items must be floating, got {items.dtype}")
+        if items.dim() < 1 or items.shape[-1] < 1:
+            raise ValueError(f"items must have shape (*, n) with n >= 1, got {shape_of(items)}")
+        places = torch.arange(items.shape[-1], dtype=items.dtype, device=items.device)
+        a = self.number_curve(_standardise(items).unsqueeze(-1))
+        b = self.position_curve(_standardise(places).unsqueeze(-1))
+        logits: Tensor = -self.log_scale.exp() * (a.unsqueeze(-1) - b).square()
         return logits

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from copy import deepcopy
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,10 +13,13 @@ from torch import Tensor
 from softperm._checks import require_noise_scale, require_positive_float, require_positive_int
 from softperm.data import uniform_lists
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
-from softperm.nn import SinkhornNet, SinkhornSortNet
+from softperm.nn import RelativeSortNet, SinkhornNet, SinkhornSortNet
 from softperm.permutations import invert_permutation
 
 _EVALUATION_SEED = 0
+_EVALUATION_ENTRIES = 4_000_000  # of score matrices held at a time
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ class SortingConfig:
         test_high: Upper end of that interval.
         train_lists: Lists in an epoch; every epoch draws new ones.
         test_lists: Lists in the test set, the same every time.
-        hidden_features: Units of the hidden layer.
+        net: paper (`SinkhornSortNet`), or relative (`RelativeSortNet`).
+        hidden_features: Units of the hidden layers.
         tau: Temperature of the Gumbel-Sinkhorn samples.
         n_iters: Sinkhorn iterations.
         noise_scale: Scale of the Gumbel noise.
@@ -43,6 +49,7 @@ class SortingConfig:
     test_high: float = 1.0
     train_lists: int = 10_000
     test_lists: int = 1_000
+    net: Literal["paper", "relative"] = "paper"
     hidden_features: int = 32
     tau: float = 1.0
     n_iters: int = 10
@@ -53,6 +60,8 @@ class SortingConfig:
         counts = ("n_items", "train_lists", "test_lists", "hidden_features", "n_iters", "n_samples")
         for name in counts:
             require_positive_int(getattr(self, name), name)
+        if self.net not in ("paper", "relative"):
+            raise ValueError(f"net must be paper or relative, got {self.net!r}")
         require_positive_float(self.tau, "tau")
         require_noise_scale(self.noise_scale)
         for low, high in (("low", "high"), ("test_low", "test_high")):
@@ -90,9 +99,11 @@ class Sorting:
         """Lists in an epoch."""
         return self.config.train_lists
 
-    def make_net(self) -> SinkhornSortNet:
+    def make_net(self) -> SinkhornNet:
         """A new network, initialised from torch's global generator."""
         c = self.config
+        if c.net == "relative":
+            return RelativeSortNet(c.hidden_features, c.tau, c.n_iters, noise_scale=c.noise_scale)
         return SinkhornSortNet(
             c.n_items, c.hidden_features, c.tau, c.n_iters, noise_scale=c.noise_scale
         )
@@ -113,28 +124,63 @@ class Sorting:
         error: Tensor = (ordered - batch.sort(-1).values).square().sum()
         return error / (n_samples * len(batch))
 
-    def test_lists(self) -> Tensor:
-        """The test set, the same every time, (test_lists, n_items)."""
+    def test_lists(self, interval: Interval | None = None) -> Tensor:
+        """The test set, the same every time, float64, (test_lists, n_items).
+
+        Far from 0 float32 has too few digits for the numbers of a list to differ.
+
+        Arguments:
+            interval: Where to draw from; (test_low, test_high) when omitted.
+        """
         c = self.config
+        low, high = interval or (c.test_low, c.test_high)
         generator = torch.Generator().manual_seed(_EVALUATION_SEED)
         return uniform_lists(
-            c.test_lists, c.n_items, low=c.test_low, high=c.test_high, generator=generator
+            c.test_lists,
+            c.n_items,
+            low=low,
+            high=high,
+            generator=generator,
+            dtype=torch.float64,
         )
 
     @torch.no_grad()
-    def evaluate(self, net: SinkhornNet, device: torch.device) -> dict[str, float]:
-        """Mean over all test lists of every metric; l1 and l2 are norms of the difference."""
-        lists = self.test_lists().to(device)
-        net.eval()
-        ordered, perm = net(lists)
-        ranked = lists.sort(-1)
-        target = invert_permutation(ranked.indices)
-        difference = ordered - ranked.values
-        values = {
-            "kendall_tau": kendall_tau(perm, target),
-            "prop_wrong": prop_wrong(perm, target),
-            "prop_any_wrong": prop_any_wrong(perm, target),
-            "l1": difference.abs().sum(-1),
-            "l2": difference.square().sum(-1).sqrt(),
-        }
-        return {name: value.double().mean().item() for name, value in values.items()}
+    def evaluate(
+        self, net: SinkhornNet, device: torch.device, interval: Interval | None = None
+    ) -> dict[str, float]:
+        """Mean over all test lists of every metric; l1 and l2 are norms of the difference.
+
+        Equal numbers are interchangeable. Computed in float64, and so on the CPU: two numbers of a
+        long list are closer than float32 logits can tell.
+
+        Arguments:
+            net: The network; left as it is.
+            device: Where the network is.
+            interval: Where to draw the test lists from; (test_low, test_high) when omitted.
+        """
+        exact = deepcopy(net).to("cpu", torch.float64).eval()
+        sums: defaultdict[str, float] = defaultdict(float)
+        for lists in self.test_lists(interval).split(_lists_at_a_time(self.n_items)):
+            for name, value in _list_metrics(lists, *exact(lists)).items():
+                sums[name] += value.sum(dtype=torch.float64).item()
+        return {name: total / self.config.test_lists for name, total in sums.items()}
+
+
+def _lists_at_a_time(n: int) -> int:
+    return max(1, _EVALUATION_ENTRIES // n**2)
+
+
+def _list_metrics(lists: Tensor, ordered: Tensor, perm: Tensor) -> dict[str, Tensor]:
+    """Every metric of every list."""
+    ranked = lists.sort(-1)
+    target = invert_permutation(ranked.indices)
+    steps = ranked.values.diff(dim=-1, prepend=ranked.values[..., :1]) > 0
+    labels = steps.long().cumsum(-1).gather(-1, target)  # equal numbers, equal labels
+    difference = ordered - ranked.values
+    return {
+        "kendall_tau": kendall_tau(perm, target, labels),
+        "prop_wrong": prop_wrong(perm, target, labels),
+        "prop_any_wrong": prop_any_wrong(perm, target, labels),
+        "l1": difference.abs().sum(-1),
+        "l2": difference.square().sum(-1).sqrt(),
+    }

@@ -82,6 +82,20 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.folder} holds no run: cannot read model.json") from error
 
+    def require_settings(self, settings: dict[str, Any]) -> None:
+        """Refuse to continue the run with other settings than it began with.
+
+        Raises:
+            ValueError: a setting differs from that in `config.yaml`.
+        """
+        stored = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        for name, value in settings.items():
+            if stored.get(name) != value:
+                raise ValueError(
+                    f"a resumed run keeps its settings: {name} was {stored.get(name)} in "
+                    f"{self.folder}, got {value}"
+                )
+
     def holds(self, task: str) -> bool:
         """Whether this is the folder of a run of the task called `task`."""
         return self.config_file.exists() and self.describe()[0] == task

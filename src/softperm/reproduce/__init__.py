@@ -1,0 +1,1 @@
+"""The tables of the paper: their cells trained, measured and set beside the paper's figures."""
