@@ -2,6 +2,7 @@
 
 from softperm.nn.base import SinkhornNet
 from softperm.nn.conv import SinkhornConvNet
+from softperm.nn.sets import PieceTransformer
 from softperm.nn.sorting import SinkhornSortNet
 
-__all__ = ["SinkhornConvNet", "SinkhornNet", "SinkhornSortNet"]
+__all__ = ["PieceTransformer", "SinkhornConvNet", "SinkhornNet", "SinkhornSortNet"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,13 +18,26 @@ from softperm._checks import (
 )
 from softperm.data import load_images
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
-from softperm.nn import SinkhornConvNet, SinkhornNet
+from softperm.nn import PieceTransformer, SinkhornConvNet, SinkhornNet
 from softperm.permutations import apply_permutation
 from softperm.puzzles import identical_pieces, scramble, split
 
 _EVALUATION_SEED = 0
 _EVALUATION_BATCH = 2500
 _NET_PIECES = 512  # the activations of more pieces at a time fall out of the cache
+
+NetName = Literal["conv", "transformer"]
+_NETS = get_args(NetName)
+_COUNTS = (
+    "pieces",
+    "hidden_channels",
+    "kernel_size",
+    "features",
+    "layers",
+    "heads",
+    "n_iters",
+    "n_samples",
+)
 
 
 @dataclass(frozen=True)
@@ -36,8 +49,13 @@ class JigsawConfig:
         pieces: Pieces a side: the puzzle has pieces x pieces of them.
         image_size: Side in pixels to which the images of a folder are brought.
         channels: Channels to which the images of a folder are converted, 1 (grey) or 3 (colour).
-        hidden_channels: Channels of the convolution.
-        kernel_size: Side of the convolution's kernel, odd.
+        net: conv, the paper's net, which reads every piece alone; or transformer, in which every
+            piece sees the others.
+        hidden_channels: conv only: channels of the convolution.
+        kernel_size: conv only: side of the convolution's kernel, odd.
+        features: transformer only: features that describe a piece, a multiple of heads.
+        layers: transformer only: blocks of attention.
+        heads: transformer only: heads of the attention.
         tau: Temperature of the Gumbel-Sinkhorn samples.
         n_iters: Sinkhorn iterations.
         noise_scale: Scale of the Gumbel noise.
@@ -48,16 +66,26 @@ class JigsawConfig:
     pieces: int = 2
     image_size: int | None = None
     channels: int | None = None
+    net: NetName = "conv"
     hidden_channels: int = 32
     kernel_size: int = 5
+    features: int = 128
+    layers: int = 3
+    heads: int = 4
     tau: float = 0.1
     n_iters: int = 20
     noise_scale: float = 1.0
     n_samples: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("pieces", "hidden_channels", "kernel_size", "n_iters", "n_samples"):
+        for name in _COUNTS:
             require_positive_int(getattr(self, name), name)
+        if self.net not in _NETS:
+            raise ValueError(f"net must be {' or '.join(_NETS)}, got {self.net!r}")
+        if self.features % self.heads:
+            raise ValueError(
+                f"features must be a multiple of heads, {self.heads}, got {self.features}"
+            )
         require_odd(self.kernel_size, "kernel_size")
         require_positive_float(self.tau, "tau")
         require_noise_scale(self.noise_scale)
@@ -74,7 +102,9 @@ class Puzzle:
         width: Width of an image in pixels.
         mean: Mean of every channel, of pixel values in [0, 1].
         std: Standard deviation of every channel.
-        hidden_channels: As in `SinkhornConvNet`; so are the rest.
+        hidden_channels: As in `SinkhornConvNet`; so is kernel_size.
+        features: As in `PieceTransformer`; so are the rest.
+        net: The network: conv (`SinkhornConvNet`) or transformer (`PieceTransformer`).
 
     Example:
         >>> puzzle = Puzzle(2, 1, 28, 28, (0.1307,), (0.3081,))
@@ -94,19 +124,23 @@ class Puzzle:
     tau: float = 0.1
     n_iters: int = 20
     noise_scale: float = 1.0
+    net: NetName = "conv"
+    features: int = 128
+    layers: int = 3
+    heads: int = 4
 
-    def make_net(self) -> SinkhornConvNet:
+    def make_net(self) -> SinkhornNet:
         """A new network, initialised from torch's global generator."""
-        return SinkhornConvNet(
-            self.channels,
-            self.pieces**2,
-            (-(-self.height // self.pieces), -(-self.width // self.pieces)),
-            self.hidden_channels,
-            self.kernel_size,
-            self.tau,
-            self.n_iters,
-            noise_scale=self.noise_scale,
-        )
+        size = (-(-self.height // self.pieces), -(-self.width // self.pieces))
+        shape = (self.channels, self.pieces**2, size)
+        sampling: dict[str, Any] = {
+            "tau": self.tau,
+            "n_iters": self.n_iters,
+            "noise_scale": self.noise_scale,
+        }
+        if self.net == "transformer":
+            return PieceTransformer(*shape, self.features, self.layers, self.heads, **sampling)
+        return SinkhornConvNet(*shape, self.hidden_channels, self.kernel_size, **sampling)
 
     def cut(self, images: Tensor) -> Tensor:
         """The pieces of uint8 images, uint8; padding is black."""
@@ -141,19 +175,10 @@ class Jigsaw:
         self.config = config
         self.images = load_images(config.data, size=config.image_size, channels=config.channels)
         channels, height, width = self.images.train.shape[1:]
-        self.puzzle = Puzzle(
-            config.pieces,
-            channels,
-            height,
-            width,
-            self.images.mean,
-            self.images.std,
-            config.hidden_channels,
-            config.kernel_size,
-            config.tau,
-            config.n_iters,
-            config.noise_scale,
-        )
+        given: dict[str, Any] = {"channels": channels, "height": height, "width": width}
+        given |= {"mean": self.images.mean, "std": self.images.std}
+        shared = {field.name for field in fields(Puzzle)} - given.keys()
+        self.puzzle = Puzzle(**given, **{name: getattr(config, name) for name in shared})
 
     @property
     def n_items(self) -> int:
@@ -165,7 +190,7 @@ class Jigsaw:
         """Training images in an epoch."""
         return len(self.images.train)
 
-    def make_net(self) -> SinkhornConvNet:
+    def make_net(self) -> SinkhornNet:
         """A new network, initialised from torch's global generator."""
         return self.puzzle.make_net()
 
