@@ -106,10 +106,19 @@ def test_loss_has_a_gradient_and_is_a_function_of_the_generator(task: Jigsaw) ->
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
 
 
-def test_normalise_gives_mean_zero_and_variance_one(task: Jigsaw) -> None:
+@pytest.mark.parametrize("gamma", [1.0, 0.5])
+def test_normalise_gives_mean_zero_and_variance_one(gamma: float) -> None:
+    task = Jigsaw(JigsawConfig(data="digits", pieces=2, gamma=gamma))
     pieces = task.puzzle.normalise(task.puzzle.cut(task.images.train))
     assert pieces.mean().abs() < 1e-5
     assert pieces.std() == pytest.approx(1, abs=1e-3)
+
+
+def test_pixels_are_raised_to_the_power_gamma() -> None:
+    puzzle = Puzzle(1, 1, 1, 3, (0.2,), (0.5,), gamma=0.5)
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 1, 3)
+    wanted = torch.tensor([(0 - 0.2) / 0.5, (0.2**0.5 - 0.2) / 0.5, (1 - 0.2) / 0.5])
+    torch.testing.assert_close(puzzle.normalise(pixels).flatten(), wanted)
 
 
 def test_sides_that_do_not_divide_are_padded_with_black() -> None:
@@ -193,6 +202,7 @@ def test_colour_pictures_from_a_folder_end_to_end(
         ("features", 0),
         ("layers", 0),
         ("heads", 5),
+        ("gamma", 0.0),
         ("tau", 0.0),
         ("n_iters", 0),
         ("noise_scale", -1.0),

@@ -16,7 +16,7 @@ from softperm._checks import (
     require_positive_float,
     require_positive_int,
 )
-from softperm.data import load_images
+from softperm.data import channel_statistics, load_images
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import PieceTransformer, SinkhornConvNet, SinkhornNet
 from softperm.permutations import apply_permutation
@@ -56,6 +56,8 @@ class JigsawConfig:
         features: transformer only: features that describe a piece, a multiple of heads.
         layers: transformer only: blocks of attention.
         heads: transformer only: heads of the attention.
+        gamma: Power to which pixel values in [0, 1] are raised before the network reads them and
+            the error is measured; below 1 faint strokes count for more.
         tau: Temperature of the Gumbel-Sinkhorn samples.
         n_iters: Sinkhorn iterations.
         noise_scale: Scale of the Gumbel noise.
@@ -72,6 +74,7 @@ class JigsawConfig:
     features: int = 128
     layers: int = 3
     heads: int = 4
+    gamma: float = 1.0
     tau: float = 0.1
     n_iters: int = 20
     noise_scale: float = 1.0
@@ -87,6 +90,7 @@ class JigsawConfig:
                 f"features must be a multiple of heads, {self.heads}, got {self.features}"
             )
         require_odd(self.kernel_size, "kernel_size")
+        require_positive_float(self.gamma, "gamma")
         require_positive_float(self.tau, "tau")
         require_noise_scale(self.noise_scale)
 
@@ -100,11 +104,12 @@ class Puzzle:
         channels: Channels of an image.
         height: Height of an image in pixels.
         width: Width of an image in pixels.
-        mean: Mean of every channel, of pixel values in [0, 1].
-        std: Standard deviation of every channel.
+        mean: Mean of every channel, of pixel values in [0, 1] to the power `gamma`.
+        std: Standard deviation of every channel, likewise.
         hidden_channels: As in `SinkhornConvNet`; so is kernel_size.
         features: As in `PieceTransformer`; so are the rest.
         net: The network: conv (`SinkhornConvNet`) or transformer (`PieceTransformer`).
+        gamma: As in `JigsawConfig`.
 
     Example:
         >>> puzzle = Puzzle(2, 1, 28, 28, (0.1307,), (0.3081,))
@@ -128,6 +133,7 @@ class Puzzle:
     features: int = 128
     layers: int = 3
     heads: int = 4
+    gamma: float = 1.0
 
     def make_net(self) -> SinkhornNet:
         """A new network, initialised from torch's global generator."""
@@ -151,7 +157,7 @@ class Puzzle:
         shape = (self.channels, 1, 1)
         mean = torch.tensor(self.mean, device=pieces.device).reshape(shape)
         std = torch.tensor(self.std, device=pieces.device).reshape(shape)
-        return (pieces.float() / 255 - mean) / std
+        return ((pieces.float() / 255).pow(self.gamma) - mean) / std
 
 
 class Jigsaw:
@@ -176,7 +182,9 @@ class Jigsaw:
         self.images = load_images(config.data, size=config.image_size, channels=config.channels)
         channels, height, width = self.images.train.shape[1:]
         given: dict[str, Any] = {"channels": channels, "height": height, "width": width}
-        given |= {"mean": self.images.mean, "std": self.images.std}
+        given["mean"], given["std"] = self.images.mean, self.images.std
+        if config.gamma != 1:
+            given["mean"], given["std"] = channel_statistics(self.images.train, config.gamma)
         shared = {field.name for field in fields(Puzzle)} - given.keys()
         self.puzzle = Puzzle(**given, **{name: getattr(config, name) for name in shared})
 
