@@ -106,6 +106,18 @@ def test_loss_has_a_gradient_and_is_a_function_of_the_generator(task: Jigsaw) ->
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
 
 
+def test_training_images_are_moved_and_test_images_are_not(task: Jigsaw) -> None:
+    moving = Jigsaw(JigsawConfig(data="digits", pieces=2, kernel_size=3, shift=1))
+    indices, generator = torch.arange(50), torch.Generator().manual_seed(0)
+    still, moved = task.batch(indices, generator), moving.batch(indices, generator)
+    assert torch.equal(still, task.images.train[:50])
+    # A ninth of the images is expected where it was.
+    assert 1 <= int((moved == still).flatten(1).all(1).sum()) <= 15
+    net = task.make_net()
+    for ours, theirs in zip(task.solved(net, CPU), moving.solved(net, CPU), strict=True):
+        assert torch.equal(ours[0], theirs[0])
+
+
 @pytest.mark.parametrize("gamma", [1.0, 0.5])
 def test_normalise_gives_mean_zero_and_variance_one(gamma: float) -> None:
     task = Jigsaw(JigsawConfig(data="digits", pieces=2, gamma=gamma))
@@ -203,6 +215,7 @@ def test_colour_pictures_from_a_folder_end_to_end(
         ("layers", 0),
         ("heads", 5),
         ("gamma", 0.0),
+        ("shift", -1),
         ("tau", 0.0),
         ("n_iters", 0),
         ("noise_scale", -1.0),

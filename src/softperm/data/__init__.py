@@ -1,5 +1,6 @@
 """Data: MNIST, the embedded digits, folders of images, lists of numbers."""
 
+from softperm.data.augment import shift_images
 from softperm.data.digits import load_digits
 from softperm.data.folder import load_folder, read_image
 from softperm.data.imagedata import ImageData, channel_statistics
@@ -16,5 +17,6 @@ __all__ = [
     "load_mnist",
     "read_idx",
     "read_image",
+    "shift_images",
     "uniform_lists",
 ]

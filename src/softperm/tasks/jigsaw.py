@@ -12,11 +12,12 @@ from torch import Tensor
 
 from softperm._checks import (
     require_noise_scale,
+    require_non_negative_int,
     require_odd,
     require_positive_float,
     require_positive_int,
 )
-from softperm.data import channel_statistics, load_images
+from softperm.data import channel_statistics, load_images, shift_images
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import PieceTransformer, SinkhornConvNet, SinkhornNet
 from softperm.permutations import apply_permutation
@@ -58,6 +59,7 @@ class JigsawConfig:
         heads: transformer only: heads of the attention.
         gamma: Power to which pixel values in [0, 1] are raised before the network reads them and
             the error is measured; below 1 faint strokes count for more.
+        shift: Pixels by which training images are moved each way at most, at random.
         tau: Temperature of the Gumbel-Sinkhorn samples.
         n_iters: Sinkhorn iterations.
         noise_scale: Scale of the Gumbel noise.
@@ -75,6 +77,7 @@ class JigsawConfig:
     layers: int = 3
     heads: int = 4
     gamma: float = 1.0
+    shift: int = 0
     tau: float = 0.1
     n_iters: int = 20
     noise_scale: float = 1.0
@@ -90,6 +93,7 @@ class JigsawConfig:
                 f"features must be a multiple of heads, {self.heads}, got {self.features}"
             )
         require_odd(self.kernel_size, "kernel_size")
+        require_non_negative_int(self.shift, "shift")
         require_positive_float(self.gamma, "gamma")
         require_positive_float(self.tau, "tau")
         require_noise_scale(self.noise_scale)
@@ -208,7 +212,10 @@ class Jigsaw:
 
     def batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         """Training images, uint8, (B, C, H, W)."""
-        return self.images.train[indices].to(generator.device, non_blocking=True)
+        images = self.images.train[indices].to(generator.device, non_blocking=True)
+        if self.config.shift == 0:
+            return images
+        return shift_images(images, self.config.shift, generator)
 
     def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Squared error of the softly restored pieces: summed over an image, mean over images."""
