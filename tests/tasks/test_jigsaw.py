@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor
 
@@ -173,6 +175,21 @@ def test_a_puzzle_described_before_there_was_a_choice_of_nets() -> None:
     values = (2, 1, 8, 8, [0.3], [0.4], 16)
     net = Puzzle(**dict(zip(fields, values, strict=True))).make_net()  # type: ignore[arg-type]
     assert isinstance(net, SinkhornConvNet)
+
+
+def test_weights_of_the_presets_fit_into_three_megabytes() -> None:
+    """In half precision, 2x2 to 5x5 together."""
+    names = {"net", "features", "layers"}
+    total = 0
+    for k in range(2, 6):
+        text = files("softperm").joinpath(f"presets/jigsaw/transformer-{k}x{k}.yaml").read_text()
+        settings = yaml.safe_load(text)
+        assert settings["pieces"] == k
+        chosen = {name: settings[name] for name in names}
+        net = Puzzle(k, 1, 28, 28, (0.0,), (1.0,), **chosen).make_net()
+        assert isinstance(net, PieceTransformer)
+        total += sum(weights.numel() for weights in net.parameters())
+    assert 2 * total < 3_000_000
 
 
 def paint(folder: Path, n: int) -> None:
