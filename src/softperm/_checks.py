@@ -68,6 +68,14 @@ def require_positive_int(value: object, name: str) -> None:
         raise ValueError(f"{name} must be at least 1, got {value}")
 
 
+def require_non_negative_int(value: object, name: str) -> None:
+    """Refuse everything but an integer of at least 0."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < 0:
+        raise ValueError(f"{name} must be at least 0, got {value}")
+
+
 def require_positive_float(value: object, name: str) -> None:
     """Refuse everything but a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from softperm.data.imagedata import with_statistics
+from softperm.data.imagedata import channel_statistics, with_statistics
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -39,6 +39,15 @@ def test_one_deviating_pixel_among_many_counts() -> None:
     train[0, 0, 0, 0] = 254
     pixels = train.numpy() / 255.0
     assert with_statistics(train, train).std == pytest.approx([pixels.std()], rel=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_statistics_of_a_power(gamma: float, generator: torch.Generator) -> None:
+    images = torch.randint(0, 256, (7, 3, 5, 4), generator=generator).to(torch.uint8)
+    pixels = (images.numpy() / 255.0) ** gamma
+    mean, std = channel_statistics(images, gamma)
+    assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), rel=1e-12)
+    assert std == pytest.approx(pixels.std((0, 2, 3)).tolist(), rel=1e-12)
 
 
 def test_fields_cannot_be_replaced() -> None:

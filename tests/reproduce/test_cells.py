@@ -30,7 +30,7 @@ def test_names_and_presets() -> None:
 
 
 def test_the_presets_are_there() -> None:
-    for cell in (*select_cells("sorting"), *select_cells("jigsaw", net="paper")):
+    for cell in (*select_cells("sorting"), *select_cells("jigsaw")):
         assert cell.preset in preset_names(cell.table)
 
 

@@ -1,18 +1,22 @@
 """Data: MNIST, the embedded digits, folders of images, lists of numbers."""
 
+from softperm.data.augment import shift_images
 from softperm.data.digits import load_digits
 from softperm.data.folder import load_folder, read_image
-from softperm.data.images import ImageData, load_images
+from softperm.data.imagedata import ImageData, channel_statistics
+from softperm.data.images import load_images
 from softperm.data.mnist import load_mnist, read_idx
 from softperm.data.numbers import uniform_lists
 
 __all__ = [
     "ImageData",
+    "channel_statistics",
     "load_digits",
     "load_folder",
     "load_images",
     "load_mnist",
     "read_idx",
     "read_image",
+    "shift_images",
     "uniform_lists",
 ]

@@ -25,12 +25,24 @@ class ImageData:
     std: tuple[float, ...]
 
 
-def with_statistics(train: Tensor, test: Tensor) -> ImageData:
-    """The images with the mean and standard deviation of the training part."""
-    counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in train.unbind(1)])
+def channel_statistics(
+    images: Tensor, gamma: float = 1.0
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of every channel of uint8 images (N, C, H, W).
+
+    They are those of pixel values in [0, 1] to the power `gamma`; the deviation of a constant
+    channel is given as 1.
+    """
+    channels = images.unbind(1)
+    counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in channels])
     share = counts.double() / counts.sum(1, keepdim=True)
-    values = torch.arange(256, dtype=torch.float64) / 255
+    values = (torch.arange(256, dtype=torch.float64) / 255) ** gamma
     mean = share @ values
     std = (share * (values - mean.unsqueeze(1)).square()).sum(1).sqrt()
     std = torch.where(std == 0, 1.0, std)
-    return ImageData(train, test, tuple(mean.tolist()), tuple(std.tolist()))
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def with_statistics(train: Tensor, test: Tensor) -> ImageData:
+    """The images with the mean and standard deviation of the training part."""
+    return ImageData(train, test, *channel_statistics(train))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softperm._checks import require_odd, require_positive_int, shape_of
+from softperm._checks import require_odd, require_positive_int
+from softperm.nn._pieces import piece_shape, require_pieces
 from softperm.nn.base import SinkhornNet
 
 
@@ -63,21 +64,11 @@ class SinkhornConvNet(SinkhornNet):
         noise_scale: float = 1.0,
     ) -> None:
         super().__init__(tau, n_iters, noise_scale)
-        sides = (piece_size, piece_size) if isinstance(piece_size, int) else piece_size
-        if not isinstance(sides, tuple | list) or len(sides) != 2:
-            raise TypeError(f"piece_size must be an int or a pair of ints, got {piece_size!r}")
-        height, width = sides
-        for value, name in (
-            (in_channels, "in_channels"),
-            (n_pieces, "n_pieces"),
-            (height, "piece_size"),
-            (width, "piece_size"),
-            (hidden_channels, "hidden_channels"),
-            (kernel_size, "kernel_size"),
-        ):
-            require_positive_int(value, name)
+        self.item_shape = piece_shape(in_channels, n_pieces, piece_size)
+        require_positive_int(hidden_channels, "hidden_channels")
+        require_positive_int(kernel_size, "kernel_size")
         require_odd(kernel_size, "kernel_size")
-        self.item_shape = (n_pieces, in_channels, height, width)
+        height, width = self.item_shape[2:]
         # A side of a single pixel has nothing to pool.
         pool = (min(2, height), min(2, width))
         # ReLU and maximum commute, so pooling first gives the same on a quarter of the numbers;
@@ -96,9 +87,7 @@ class SinkhornConvNet(SinkhornNet):
         Raises:
             ValueError: `items` does not have the shape the network was made for.
         """
-        if items.shape[-4:] != self.item_shape:
-            wanted = ", ".join(map(str, self.item_shape))
-            raise ValueError(f"pieces must have shape (*, {wanted}), got {shape_of(items)}")
+        require_pieces(items, self.item_shape)
         n = self.item_shape[0]
         features = self.encoder(items.reshape(-1, *self.item_shape[1:]))
         # Flattening in memory order spares copies of all features; the weights are few.

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from softperm._checks import (
     require_noise_scale,
+    require_non_negative_int,
     require_odd,
     require_positive_float,
     require_positive_int,
 )
-from softperm.data import load_images
+from softperm.data import channel_statistics, load_images, shift_images
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
-from softperm.nn import SinkhornConvNet, SinkhornNet
+from softperm.nn import PieceTransformer, SinkhornConvNet, SinkhornNet
 from softperm.permutations import apply_permutation
 from softperm.puzzles import identical_pieces, scramble, split
 
 _EVALUATION_SEED = 0
 _EVALUATION_BATCH = 2500
 _NET_PIECES = 512  # the activations of more pieces at a time fall out of the cache
+
+NetName = Literal["conv", "transformer"]
+_NETS = get_args(NetName)
+_COUNTS = (
+    "pieces",
+    "hidden_channels",
+    "kernel_size",
+    "features",
+    "layers",
+    "heads",
+    "n_iters",
+    "n_samples",
+)
 
 
 @dataclass(frozen=True)
@@ -36,8 +50,16 @@ class JigsawConfig:
         pieces: Pieces a side: the puzzle has pieces x pieces of them.
         image_size: Side in pixels to which the images of a folder are brought.
         channels: Channels to which the images of a folder are converted, 1 (grey) or 3 (colour).
-        hidden_channels: Channels of the convolution.
-        kernel_size: Side of the convolution's kernel, odd.
+        net: conv, the paper's net, which reads every piece alone; or transformer, in which every
+            piece sees the others.
+        hidden_channels: conv only: channels of the convolution.
+        kernel_size: conv only: side of the convolution's kernel, odd.
+        features: transformer only: features that describe a piece, a multiple of heads.
+        layers: transformer only: blocks of attention.
+        heads: transformer only: heads of the attention.
+        gamma: Power to which pixel values in [0, 1] are raised before the network reads them and
+            the error is measured; below 1 faint strokes count for more.
+        shift: Pixels by which training images are moved each way at most, at random.
         tau: Temperature of the Gumbel-Sinkhorn samples.
         n_iters: Sinkhorn iterations.
         noise_scale: Scale of the Gumbel noise.
@@ -48,17 +70,31 @@ class JigsawConfig:
     pieces: int = 2
     image_size: int | None = None
     channels: int | None = None
+    net: NetName = "conv"
     hidden_channels: int = 32
     kernel_size: int = 5
+    features: int = 128
+    layers: int = 3
+    heads: int = 4
+    gamma: float = 1.0
+    shift: int = 0
     tau: float = 0.1
     n_iters: int = 20
     noise_scale: float = 1.0
     n_samples: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("pieces", "hidden_channels", "kernel_size", "n_iters", "n_samples"):
+        for name in _COUNTS:
             require_positive_int(getattr(self, name), name)
+        if self.net not in _NETS:
+            raise ValueError(f"net must be {' or '.join(_NETS)}, got {self.net!r}")
+        if self.features % self.heads:
+            raise ValueError(
+                f"features must be a multiple of heads, {self.heads}, got {self.features}"
+            )
         require_odd(self.kernel_size, "kernel_size")
+        require_non_negative_int(self.shift, "shift")
+        require_positive_float(self.gamma, "gamma")
         require_positive_float(self.tau, "tau")
         require_noise_scale(self.noise_scale)
 
@@ -72,9 +108,12 @@ class Puzzle:
         channels: Channels of an image.
         height: Height of an image in pixels.
         width: Width of an image in pixels.
-        mean: Mean of every channel, of pixel values in [0, 1].
-        std: Standard deviation of every channel.
-        hidden_channels: As in `SinkhornConvNet`; so are the rest.
+        mean: Mean of every channel, of pixel values in [0, 1] to the power `gamma`.
+        std: Standard deviation of every channel, likewise.
+        hidden_channels: As in `SinkhornConvNet`; so is kernel_size.
+        features: As in `PieceTransformer`; so are the rest.
+        net: The network: conv (`SinkhornConvNet`) or transformer (`PieceTransformer`).
+        gamma: As in `JigsawConfig`.
 
     Example:
         >>> puzzle = Puzzle(2, 1, 28, 28, (0.1307,), (0.3081,))
@@ -94,19 +133,24 @@ class Puzzle:
     tau: float = 0.1
     n_iters: int = 20
     noise_scale: float = 1.0
+    net: NetName = "conv"
+    features: int = 128
+    layers: int = 3
+    heads: int = 4
+    gamma: float = 1.0
 
-    def make_net(self) -> SinkhornConvNet:
+    def make_net(self) -> SinkhornNet:
         """A new network, initialised from torch's global generator."""
-        return SinkhornConvNet(
-            self.channels,
-            self.pieces**2,
-            (-(-self.height // self.pieces), -(-self.width // self.pieces)),
-            self.hidden_channels,
-            self.kernel_size,
-            self.tau,
-            self.n_iters,
-            noise_scale=self.noise_scale,
-        )
+        size = (-(-self.height // self.pieces), -(-self.width // self.pieces))
+        shape = (self.channels, self.pieces**2, size)
+        sampling: dict[str, Any] = {
+            "tau": self.tau,
+            "n_iters": self.n_iters,
+            "noise_scale": self.noise_scale,
+        }
+        if self.net == "transformer":
+            return PieceTransformer(*shape, self.features, self.layers, self.heads, **sampling)
+        return SinkhornConvNet(*shape, self.hidden_channels, self.kernel_size, **sampling)
 
     def cut(self, images: Tensor) -> Tensor:
         """The pieces of uint8 images, uint8; padding is black."""
@@ -117,7 +161,7 @@ class Puzzle:
         shape = (self.channels, 1, 1)
         mean = torch.tensor(self.mean, device=pieces.device).reshape(shape)
         std = torch.tensor(self.std, device=pieces.device).reshape(shape)
-        return (pieces.float() / 255 - mean) / std
+        return ((pieces.float() / 255).pow(self.gamma) - mean) / std
 
 
 class Jigsaw:
@@ -141,19 +185,12 @@ class Jigsaw:
         self.config = config
         self.images = load_images(config.data, size=config.image_size, channels=config.channels)
         channels, height, width = self.images.train.shape[1:]
-        self.puzzle = Puzzle(
-            config.pieces,
-            channels,
-            height,
-            width,
-            self.images.mean,
-            self.images.std,
-            config.hidden_channels,
-            config.kernel_size,
-            config.tau,
-            config.n_iters,
-            config.noise_scale,
-        )
+        given: dict[str, Any] = {"channels": channels, "height": height, "width": width}
+        given["mean"], given["std"] = self.images.mean, self.images.std
+        if config.gamma != 1:
+            given["mean"], given["std"] = channel_statistics(self.images.train, config.gamma)
+        shared = {field.name for field in fields(Puzzle)} - given.keys()
+        self.puzzle = Puzzle(**given, **{name: getattr(config, name) for name in shared})
 
     @property
     def n_items(self) -> int:
@@ -165,7 +202,7 @@ class Jigsaw:
         """Training images in an epoch."""
         return len(self.images.train)
 
-    def make_net(self) -> SinkhornConvNet:
+    def make_net(self) -> SinkhornNet:
         """A new network, initialised from torch's global generator."""
         return self.puzzle.make_net()
 
@@ -175,7 +212,10 @@ class Jigsaw:
 
     def batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         """Training images, uint8, (B, C, H, W)."""
-        return self.images.train[indices].to(generator.device, non_blocking=True)
+        images = self.images.train[indices].to(generator.device, non_blocking=True)
+        if self.config.shift == 0:
+            return images
+        return shift_images(images, self.config.shift, generator)
 
     def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Squared error of the softly restored pieces: summed over an image, mean over images."""

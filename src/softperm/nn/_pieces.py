@@ -1,0 +1,32 @@
+"""The shape of the pieces of an image, checked where a network is made and where it is called."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from softperm._checks import require_positive_int, shape_of
+
+PieceShape = tuple[int, int, int, int]
+
+
+def piece_shape(in_channels: int, n_pieces: int, piece_size: int | tuple[int, int]) -> PieceShape:
+    """(n, C, h, w), from arguments that a user gave."""
+    sides = (piece_size, piece_size) if isinstance(piece_size, int) else piece_size
+    if not isinstance(sides, tuple | list) or len(sides) != 2:
+        raise TypeError(f"piece_size must be an int or a pair of ints, got {piece_size!r}")
+    height, width = sides
+    for value, name in (
+        (in_channels, "in_channels"),
+        (n_pieces, "n_pieces"),
+        (height, "piece_size"),
+        (width, "piece_size"),
+    ):
+        require_positive_int(value, name)
+    return n_pieces, in_channels, height, width
+
+
+def require_pieces(items: Tensor, shape: PieceShape) -> None:
+    """Refuse pieces of another shape than the network was made for."""
+    if items.shape[-4:] != shape:
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"pieces must have shape (*, {wanted}), got {shape_of(items)}")
