@@ -251,8 +251,8 @@ def test_compiled() -> None:
 
 
 class TestChoice:
-    GPU: Any = SimpleNamespace(device=torch.device("cuda"))
-    CPU: Any = SimpleNamespace(device=torch.device("cpu"))
+    GPU: Any = SimpleNamespace(is_cuda=True, is_cpu=False)
+    CPU: Any = SimpleNamespace(is_cuda=False, is_cpu=True)
 
     def test_a_gpu_gets_triton(self) -> None:
         assert sinkhorn_op._kernel(self.GPU, "auto") is triton_gpu
