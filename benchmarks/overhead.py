@@ -1,0 +1,75 @@
+"""Where does the time of small batches go, forward and backward?
+
+Every row adds something to the one above it; the last is `softperm.sinkhorn` as its users call it.
+What a row takes that its kernels do not is the price of Python and of autograd, which is the same
+for matrices of any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import report
+import torch
+from timing import limit_threads, medians
+from torch import Tensor
+
+import softperm
+from softperm.ops.kernels import numba_cpu
+
+SIZES = ((64, 4), (64, 16), (64, 36))
+THREADS = 2
+N_ITERS = 20
+
+
+class _Identity(torch.autograd.Function):
+    """As little as a differentiable function written in Python can do."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+def steps(size: report.Size) -> dict[str, Callable[[], object]]:
+    """What is timed at one size."""
+    batch, n = size
+    x = torch.randn(batch, n, n, requires_grad=True)
+    weights = torch.randn(batch, n, n)
+    plain, tau = x.detach(), torch.ones(batch, dtype=torch.float64)
+
+    def both(function: Callable[[Tensor], Tensor]) -> Callable[[], object]:
+        return lambda: torch.autograd.grad((function(x) * weights).sum(), x)
+
+    def kernels() -> None:
+        out, iters, _, scalings = numba_cpu.forward(plain, tau, N_ITERS, 0.0, False, keep=True)
+        numba_cpu.backward(weights, plain, tau, iters, N_ITERS, 0.0, False, out, scalings)
+
+    return {
+        "the kernels alone": kernels,
+        "the loss alone": both(lambda x: x),
+        "the loss of an identity written in Python": both(_Identity.apply),
+        "softperm.sinkhorn and the loss": both(lambda x: softperm.sinkhorn(x, n_iters=N_ITERS)),
+    }
+
+
+def main() -> None:
+    limit_threads(THREADS)
+    softperm.warm_up(dtype=torch.float32)
+    torch.manual_seed(0)
+    columns = {size: medians(steps(size), 0.5, fewest=20, most=100) for size in SIZES}
+    header = ["microseconds", *(f"{batch} x {n}" for batch, n in SIZES)]
+    names = list(columns[SIZES[0]])
+    rows = [[name, *(f"{columns[size][name] * 1e6:.0f}" for size in SIZES)] for name in names]
+    table = report.Cells(header, rows)
+    table.print("Where the time goes")
+    report.write_sections({"overhead": table.markdown()})
+
+
+if __name__ == "__main__":
+    main()
