@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -15,10 +16,15 @@ def shape_of(x: Tensor) -> tuple[int, ...]:
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether x holds its own values here and now: nothing is traced or mapped."""
+    """Whether x holds its own values here and now: nothing is traced, mapped or lazily negated."""
     return (
         not torch.compiler.is_compiling()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and not torch._C._is_tracing()
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._functorch.is_legacy_batchedtensor(x)
+        and torch._C._len_torch_dispatch_stack() == 0
+        and forward_ad._current_level < 0
+        and not x.is_neg()
         and not isinstance(x, torch._subclasses.FakeTensor)
     )
 

@@ -10,6 +10,7 @@ from torch.distributions import Distribution, constraints
 
 from softperm._checks import require_log_alpha, require_noise_scale, require_positive_int
 from softperm.ops import gumbel_matching, gumbel_sinkhorn, matching, sinkhorn
+from softperm.ops.kernels.torch_loop import working_dtype
 from softperm.ops.sinkhorn import check_tau
 from softperm.permutations import permutation_matrix
 
@@ -110,7 +111,8 @@ class GumbelSinkhorn(Distribution):
         check_tau(tau, log_alpha.shape[:-2])
         require_positive_int(n_iters, "n_iters")
         require_noise_scale(noise_scale)
-        tau = tau if isinstance(tau, Tensor) else log_alpha.new_tensor(tau, dtype=torch.float64)
+        if not isinstance(tau, Tensor):
+            tau = log_alpha.new_tensor(tau, dtype=working_dtype(log_alpha))
         batch_shape = torch.broadcast_shapes(log_alpha.shape[:-2], tau.shape)
         self.log_alpha = log_alpha.expand(batch_shape + log_alpha.shape[-2:])
         self.tau = tau.expand(batch_shape)

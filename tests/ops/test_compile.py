@@ -204,3 +204,72 @@ class TestFunc:
         soft = sinkhorn(references.matrices((5, 3, 3)))
         grad = torch.func.grad(lambda s: (straight_through(s) * weights).sum())
         assert torch.equal(torch.func.vmap(grad)(soft), weights.expand(5, 3, 3))
+
+
+class TestWaysAroundTheEagerPath:
+    """What looks like an ordinary tensor and is not one must not reach a kernel as if it were."""
+
+    X = references.matrices((2, 3, 3))
+
+    @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+    def test_jit_trace(self) -> None:
+        traced = torch.jit.trace(lambda x: sinkhorn(x) * 1.0, self.X)
+        torch.testing.assert_close(traced(-self.X), sinkhorn(-self.X))
+
+    def test_make_fx(self) -> None:
+        graph = torch.fx.experimental.proxy_tensor.make_fx(lambda x: sinkhorn(x))(self.X)
+        torch.testing.assert_close(graph(-self.X), sinkhorn(-self.X))
+
+    def test_dual_numbers_are_refused(self) -> None:
+        forward_ad = torch.autograd.forward_ad
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(self.X, torch.ones_like(self.X))
+            with pytest.raises(NotImplementedError):
+                sinkhorn(dual)
+
+    def test_batched_gradients(self) -> None:
+        x = self.X.clone().requires_grad_()
+        grads = references.matrices((4, 2, 3, 3), seed=1)
+        (found,) = torch.autograd.grad(
+            sinkhorn(x), x, grads, is_grads_batched=True, retain_graph=True
+        )
+        wanted = [torch.autograd.grad(sinkhorn(x), x, g)[0] for g in grads]
+        torch.testing.assert_close(found, torch.stack(wanted))
+
+    def test_vectorised_jacobian(self) -> None:
+        found = torch.autograd.functional.jacobian(sinkhorn, self.X[0], vectorize=True)
+        torch.testing.assert_close(found, torch.func.jacrev(sinkhorn)(self.X[0]))
+
+    def test_a_parameter_from_outside_a_map(self) -> None:
+        x = self.X[0].clone().requires_grad_()
+        weights = references.matrices((4, 3, 3), seed=1)
+        found = torch.func.vmap(lambda w: (sinkhorn(x) * w).sum())(weights)
+        torch.testing.assert_close(found, (sinkhorn(x) * weights).sum((-2, -1)))
+
+    def test_a_map_over_temperatures(self) -> None:
+        taus = torch.tensor([0.3, 1.0, 3.0], dtype=torch.float64)
+        found = torch.func.vmap(lambda tau: sinkhorn(self.X, tau))(taus)
+        torch.testing.assert_close(found, torch.stack([sinkhorn(self.X, float(t)) for t in taus]))
+
+    def test_lazily_negated(self) -> None:
+        x = torch.complex(self.X, self.X).conj().imag
+        assert x.is_neg()
+        torch.testing.assert_close(sinkhorn(x), sinkhorn(-self.X))
+        assert torch.equal(matching(x), matching(-self.X))
+
+    def test_another_default_device(self) -> None:
+        with torch.device("meta"):
+            S, perm = sinkhorn(self.X), matching(self.X)
+        torch.testing.assert_close(S, sinkhorn(self.X))
+        assert torch.equal(perm, matching(self.X))
+
+
+@pytest.mark.parametrize("name", ["_iterate", "_write", "_reverse"])
+def test_kernels_compiled_twice_have_names_of_their_own(name: str) -> None:
+    """Numba's cache would otherwise hand out one for the other."""
+    from softperm.ops.kernels import numba_rows_linear as rows
+
+    serial, parallel = (getattr(rows, f"{name}_{way}") for way in ("serial", "parallel"))
+    assert serial._cache.cache_path == parallel._cache.cache_path
+    assert serial.py_func.__qualname__ != parallel.py_func.__qualname__

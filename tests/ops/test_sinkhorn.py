@@ -237,23 +237,24 @@ class TestGradients:
 
     @pytest.mark.parametrize("tau", [1.0, 0.5, torch.tensor(0.5)])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_memory_of_tensors_does_not_grow_with_the_steps(self, dtype: Any, tau: Any) -> None:
+    def test_a_step_keeps_no_more_than_its_scalings(self, dtype: Any, tau: Any) -> None:
         n, short, long = 30, 5, 100
         x = references.matrices((n, n)).to(dtype).requires_grad_()
         kept = [saved_elements(partial(sinkhorn, tau=tau, n_iters=k), x) for k in (short, long)]
         # The matrix and its image, its temperature and its number of steps.
-        assert kept[0] == kept[1] <= 2 * n * n + 2
+        assert 0 < kept[1] - kept[0] <= 2 * (n + 15) * (long - short)  # rows are padded to 16
+        assert kept[0] - 2 * n * n <= 3 * (n + 15) * short
         loop = saved_elements(lambda x: references.sinkhorn_loop(x, 1.0, long), x)
         assert kept[1] < loop / 10
 
     @pytest.mark.parametrize("n", [8, 130])
     @pytest.mark.parametrize("scale", [1.0, 1e4])
-    def test_a_step_adds_no_more_than_its_scalings(self, n: int, scale: float) -> None:
+    def test_bytes_a_step_at_any_temperature(self, n: int, scale: float) -> None:
         x = references.matrices((16, n, n), scale=scale).float().requires_grad_()
         kept = []
         for n_iters in (10, 20):
             node: Any = sinkhorn(x, n_iters=n_iters, backend="numba").grad_fn
-            kept.append(sum(array.nbytes for array in node.scalings[1:] if array is not None))
+            kept.append(sum(array.nbytes for array in node.saved_tensors[4:]))
         # Twice n numbers of 4 bytes and, at low temperature, twice n of 8; rows padded to 16.
         assert 0 < kept[1] - kept[0] <= 10 * 16 * 2 * (n + 15) * (4 + 8)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from softperm._checks import can_read_values, require_log_alpha, shape_of
+from softperm._checks import can_read_values, require_float_matrix, require_log_alpha, shape_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -18,7 +18,9 @@ def _compute(x: Tensor) -> Tensor:
     from softperm.ops.kernels import numba_cpu  # Numba takes half a second to import
 
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    perm = numba_cpu.matching(x.to("cpu", dtype))
+    scores = x.to("cpu", dtype)
+    require_log_alpha(scores)  # also where it could not be seen before
+    perm = numba_cpu.matching(scores)
     if perm.numel() and int(perm.amin()) < 0:
         first = tuple((perm < 0).any(-1).nonzero()[0].tolist())
         where = f" at batch index {first}" if first else ""
@@ -70,7 +72,7 @@ def matching(log_alpha: Float[Tensor, "*batch n n"]) -> Int64[Tensor, "*batch n"
         >>> matching(torch.tensor([[1.0, 3.0], [2.0, 5.0]]))
         tensor([0, 1])
     """
-    require_log_alpha(log_alpha)
+    require_float_matrix(log_alpha, "log_alpha")
     x = log_alpha.detach()
     # Dispatching an operator costs more than solving 64 small matrices.
     perm: Tensor = _compute(x) if can_read_values(x) else _matching(x)

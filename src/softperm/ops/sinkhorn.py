@@ -91,6 +91,13 @@ def _check_backend(backend: str, device: torch.device) -> None:
             raise ValueError(f"backend triton computes on a GPU, got log_alpha on {device}")
 
 
+def _smallest(tau: float | Tensor) -> float:
+    """The lowest temperature; infinity where it cannot be seen for free."""
+    if not isinstance(tau, Tensor):
+        return tau
+    return float(tau.detach().min()) if can_read_values(tau) and tau.numel() else torch.inf
+
+
 def _check_values(log_alpha: Tensor, tau: float | Tensor) -> None:
     """Refuse NaN, +inf, magnitudes that overflow, and rows or columns of -inf alone."""
     if not can_read_values(log_alpha) or log_alpha.numel() == 0:
@@ -98,7 +105,7 @@ def _check_values(log_alpha: Tensor, tau: float | Tensor) -> None:
     low, high = map(float, log_alpha.detach().aminmax())  # one pass; NaN shows in both
     if not high < torch.inf:
         require_log_alpha(log_alpha)  # says which
-    smallest = float(tau.detach().min()) if isinstance(tau, Tensor) else tau
+    smallest = _smallest(tau)
     largest = max(abs(high), -low) if low > -torch.inf else abs(high)
     if _LARGEST * smallest < largest < torch.inf:
         raise ValueError(

@@ -261,5 +261,5 @@ class Jigsaw:
                 "l2": difference.square().sum(-1).sqrt(),
             }
             for name, value in values.items():
-                sums[name] += value.sum(dtype=torch.float64).item()
+                sums[name] += value.cpu().sum(dtype=torch.float64).item()
         return {name: total / len(self.images.test) for name, total in sums.items()}

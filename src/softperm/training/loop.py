@@ -160,7 +160,7 @@ class _Trainer:
             progress.step += 1
             last = stop.is_set() or progress.step == self.steps
             if last or progress.step % _STEPS_A_REFRESH == 0:
-                progress.loss_sum += torch.stack(unread).double().sum().item()
+                progress.loss_sum += torch.stack(unread).cpu().double().sum().item()
                 unread.clear()
                 rate = (progress.step - first) / (time.perf_counter() - started)
                 mean = progress.loss_sum / progress.step

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any
 
 import numba
 import numpy as np
@@ -26,22 +28,16 @@ from softperm.ops.kernels.threads import share
 
 _LANES_UP_TO = 112  # the largest n that is quicker in lanes than along rows
 _SHARED_FROM = 512  # the smallest n for which sharing out the rows of one matrix pays
+_ROWS_LOCK = Lock()
 
 Array = Any  # numpy arrays, of whatever dtype the matrices have
 
 
-class Scalings(NamedTuple):
-    """What the forward pass leaves for the reverse one: O(l n) numbers a matrix.
-
-    Of every matrix only the scalings that were used are touched, so memory of the others is never
-    taken. In lanes `rows` and `log_rows` hold those of the columns as well.
-    """
-
-    safe: Array
-    rows: Array
-    log_rows: Array
-    columns: Array | None = None
-    log_columns: Array | None = None
+# What the forward pass leaves for the reverse one, O(l n) numbers a matrix: which matrices are
+# safe; the scalings of every step, in the dtype of the matrices; those of the unsafe ones in the
+# log domain, in float64. In lanes both are one array, along rows one for rows and one for columns.
+# Memory for matrices and steps that have no such scalings is never touched, and so never taken.
+Scalings = tuple[Array, ...]
 
 
 def _rows_are_shared(batch: int, n: int) -> bool:
@@ -49,11 +45,21 @@ def _rows_are_shared(batch: int, n: int) -> bool:
     return n >= _SHARED_FROM and batch < torch.get_num_threads()
 
 
-def _rows_threads() -> int:
+def _share_rows(function: Callable[..., None], *arguments: Any) -> None:
+    """Call ``function(*arguments, threads)``, which shares out rows over Numba's threads.
+
+    Their number is the caller's setting, which is put back; and not all of Numba's threading layers
+    bear two calls at a time.
+    """
     most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     threads = min(torch.get_num_threads(), most)
-    numba.set_num_threads(threads)
-    return threads
+    with _ROWS_LOCK:
+        before = numba.get_num_threads()
+        numba.set_num_threads(threads)
+        try:
+            function(*arguments, threads)
+        finally:
+            numba.set_num_threads(before)
 
 
 def _matrices(x: Tensor) -> Array:
@@ -63,8 +69,9 @@ def _matrices(x: Tensor) -> Array:
     return x.numpy()
 
 
-def _in_lanes(n: int, tol: float) -> bool:
-    return tol == 0 and n <= _LANES_UP_TO
+def _in_lanes(batch: int, n: int, tol: float) -> bool:
+    """Whether lanes are quicker; 16 matrices take no longer there than one does."""
+    return tol == 0 and n <= min(_LANES_UP_TO, 6 * batch + 4)
 
 
 def _forward_lanes(
@@ -82,7 +89,7 @@ def _forward_lanes(
         log_steps = np.empty(shape)
         forward = numba_lanes_log.forward
         share(forward, blocks, x.size, x, tau, safe, out, error, log_steps, *options)
-    return Scalings(safe, steps, log_steps)
+    return safe, steps, log_steps
 
 
 def _forward_rows(
@@ -104,37 +111,37 @@ def _forward_rows(
     U, V = np.empty((0, n_iters, n)), np.empty((0, n_iters + 1, n))
     arrays = (x, tau, out, iters, error, safe, A, B)
     if _rows_are_shared(batch, n):
-        numba_rows_linear.forward_shared(*arrays, n_iters, tol, log, _rows_threads())
+        _share_rows(numba_rows_linear.forward_shared, *arrays, n_iters, tol, log)
     else:
         share(numba_rows_linear.forward, batch, x.size, *arrays, n_iters, tol, log)
     if np.count_nonzero(safe) < batch:
         U, V = np.empty((kept, n_iters, n)), np.empty((kept, n_iters + 1, n))
         arrays = (x, tau, safe, out, iters, error, U, V)
         share(numba_rows_log.forward, batch, x.size, *arrays, n_iters, tol, log)
-    return Scalings(safe, A, U, B, V)
+    return safe, A, B, U, V
 
 
 def forward(
     x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, keep: bool = False
-) -> tuple[Tensor, Tensor, Tensor, Scalings | None]:
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """S (or log S) of every matrix, the iterations done, the largest row error, and for `keep` the
     scalings of every step.
     """
     n = x.shape[-1]
     x = x.contiguous()
     out = torch.empty_like(x)
-    iters = torch.full(x.shape[:-2], n_iters)
-    error = torch.zeros(x.shape[:-2], dtype=x.dtype)
+    iters = torch.full(x.shape[:-2], n_iters, device="cpu")
+    error = x.new_zeros(x.shape[:-2])
     if not x.numel():
-        return out, iters, error, None
+        return out, iters, error, []
     xs, outs = _matrices(x), _matrices(out)
     taus, errors = tau.numpy().reshape(-1), error.numpy().reshape(-1)
-    if _in_lanes(n, tol):
+    if _in_lanes(len(xs), n, tol):
         scalings = _forward_lanes(xs, taus, outs, errors, n_iters, log, keep)
     else:
         done = iters.numpy().reshape(-1)
         scalings = _forward_rows(xs, taus, outs, done, errors, n_iters, tol, log, keep)
-    return out, iters, error, scalings if keep else None
+    return out, iters, error, [torch.from_numpy(a) for a in scalings] if keep else []
 
 
 def backward(
@@ -146,7 +153,7 @@ def backward(
     tol: float,
     log: bool,
     out: Tensor | None = None,
-    scalings: Scalings | None = None,
+    scalings: Sequence[Tensor] = (),
 ) -> Tensor:
     """The exact gradient of the iterations done with respect to `x`.
 
@@ -157,15 +164,15 @@ def backward(
     dx = torch.empty_like(x)
     if not x.numel():
         return dx
-    if scalings is None or out is None:
+    if out is None or not scalings:
         out, _, _, scalings = forward(x, tau, n_iters, tol, log, keep=True)
-    assert scalings is not None
+    kept = tuple(tensor.numpy() for tensor in scalings)
     xs, grads, outs, dxs = _matrices(x), _matrices(grad), _matrices(out), _matrices(dx)
     taus, done = tau.numpy().reshape(-1), iters.numpy().reshape(-1)
-    if _in_lanes(n, tol):
-        _backward_lanes(grads, xs, outs, taus, scalings, dxs, log)
+    if _in_lanes(len(xs), n, tol):
+        _backward_lanes(grads, xs, outs, taus, kept, dxs, log)
     else:
-        _backward_rows(grads, xs, outs, taus, done, scalings, dxs, log)
+        _backward_rows(grads, xs, outs, taus, done, kept, dxs, log)
     return dx
 
 
@@ -173,7 +180,7 @@ def _backward_lanes(
     grad: Array, x: Array, out: Array, tau: Array, scalings: Scalings, dx: Array, log: bool
 ) -> None:
     blocks = -(-len(x) // WIDTH)
-    safe, steps, log_steps = scalings[:3]
+    safe, steps, log_steps = scalings
     share(numba_lanes_linear.backward, blocks, x.size, grad, out, tau, safe, steps, dx, log)
     if log_steps.size:
         share(numba_lanes_log.backward, blocks, x.size, grad, x, tau, safe, log_steps, dx, log)
@@ -189,10 +196,10 @@ def _backward_rows(
     dx: Array,
     log: bool,
 ) -> None:
-    safe, A, U, B, V = scalings
+    safe, A, B, U, V = scalings
     arrays = (grad, out, tau, iters, safe, A, B, dx, log)
     if _rows_are_shared(*x.shape[:2]):
-        numba_rows_linear.backward_shared(*arrays, _rows_threads())
+        _share_rows(numba_rows_linear.backward_shared, *arrays)
     else:
         share(numba_rows_linear.backward, len(x), x.size, *arrays)
     if U.size:
@@ -204,7 +211,7 @@ def matching(x: Tensor) -> Tensor:
     """The maximising assignment of every matrix, (*, n) int64; a row of -1 where there is none."""
     n = x.shape[-1]
     x = x.contiguous()
-    perm = torch.empty(x.shape[:-1], dtype=torch.int64)
+    perm = x.new_empty(x.shape[:-1], dtype=torch.int64)
     if x.numel():
         xs, perms = _matrices(x), perm.view(-1, n).numpy()
         share(numba_matching.matching, len(xs), x.numel(), xs, perms)
@@ -213,13 +220,14 @@ def matching(x: Tensor) -> Tensor:
 
 def warm_up(n: int | None, dtypes: tuple[torch.dtype, ...]) -> None:
     """Compile, or load from the cache, what matrices of size n need (None: of every size)."""
-    everything = ((2, 0.0), (2, 0.1), (_SHARED_FROM, 0.1))
-    cases = everything if n is None else ((n, 0.0),)
+    everything = ((WIDTH, 2, 0.0), (1, 2, 0.1), (1, _SHARED_FROM, 0.1))
+    cases = everything if n is None else ((WIDTH, n, 0.0), (1, n, 0.0))
     for dtype in dtypes:
-        for size, tol in cases:
+        for batch, size, tol in cases:
             for spread in (0.0, 1e6):  # the second leaves the safe range
-                x = spread * torch.eye(size, dtype=dtype).flip(0).roll(1, 0)[None]
-                tau = torch.ones(1, dtype=torch.float64)
+                x = spread * torch.eye(size, dtype=dtype, device="cpu").roll(1, 0)
+                x = x.expand(batch, size, size)
+                tau = x.new_ones(batch, dtype=torch.float64)
                 out, iters, _, scalings = forward(x, tau, 1, tol, False, keep=True)
                 backward(x, x, tau, iters, 1, tol, False, out, scalings)
-        matching(torch.zeros(1, 1, 1, dtype=dtype))
+        matching(x[:1, :1, :1])

@@ -5,6 +5,7 @@ The same computation as in `numba_lanes_linear`.
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,16 @@ from softperm.ops.kernels.numba_rows import (
 )
 from softperm.ops.kernels.numba_simd import WIDTH, load, splat, store
 
-_PARALLEL = {"parallel": True, **OPTIONS}
+
+def _parallel(function: Any) -> Any:
+    """The function compiled for threads, under a name of its own.
+
+    Numba's cache goes by the name, and would hand out the serial one for it.
+    """
+    name = f"{function.__name__}_parallel"
+    twin = FunctionType(function.__code__, function.__globals__, name)
+    twin.__qualname__ = name
+    return njit(parallel=True, **OPTIONS)(twin)
 
 
 @njit(**OPTIONS)
@@ -81,7 +91,7 @@ def _iterate(x, rate, tol, chunks, K, top, A, B):
 
 
 _iterate_serial = njit(**OPTIONS)(_iterate)
-_iterate_parallel = njit(**_PARALLEL)(_iterate)
+_iterate_parallel = _parallel(_iterate)
 
 
 @njit(**OPTIONS)
@@ -103,16 +113,18 @@ def _write_row(x, rate, log, K, top, A, B, last, v, i, out):
         out[i, j] = A[last, i] * K[i, j] * B[last + 1, j]
 
 
-def _write(x, rate, log, K, top, A, B, last, out):
+def _write(x, rate, log, K, top, A, B, last, chunks, out):
     """S from K and the scalings; log S from the scalings alone, exact where S underflows."""
     n = x.shape[0]
+    step = _chunk_rows(K.shape[0], chunks)
     v = np.log(B[last + 1, : n if log else 0])
-    for i in prange(n):
-        _write_row(x, rate, log, K, top, A, B, last, v, i, out)
+    for c in prange(chunks):
+        for i in range(c * step, min((c + 1) * step, n)):
+            _write_row(x, rate, log, K, top, A, B, last, v, i, out)
 
 
 _write_serial = njit(**OPTIONS)(_write)
-_write_parallel = njit(**_PARALLEL)(_write)
+_write_parallel = _parallel(_write)
 
 
 @njit(**OPTIONS)
@@ -192,7 +204,7 @@ def _reverse(grad, out, rate, log, S, A, B, chunks, dx):
 
 
 _reverse_serial = njit(**OPTIONS)(_reverse)
-_reverse_parallel = njit(**_PARALLEL)(_reverse)
+_reverse_parallel = _parallel(_reverse)
 
 
 @njit(**OPTIONS)
@@ -204,7 +216,7 @@ def _forward_one(x, tau, tol, log, out, A, B):
     error = 0.0
     if safe:
         error = _row_error(K, n, A, B, done - 1)
-        _write_serial(x, rate, log, K, top, A, B, done - 1, out)
+        _write_serial(x, rate, log, K, top, A, B, done - 1, 1, out)
     return done, error, safe
 
 
@@ -254,7 +266,7 @@ def forward_shared(
         iters[b] = done
         if safe[b]:
             error[b] = _row_error(K, n, A, B, done - 1)
-            _write_parallel(x[b], rate, log, K, top, A, B, done - 1, out[b])
+            _write_parallel(x[b], rate, log, K, top, A, B, done - 1, threads, out[b])
 
 
 def backward_shared(

@@ -157,21 +157,21 @@ class _Eager(torch.autograd.Function):
         ctx: Any, x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str
     ) -> ThreeTensors:
         kernel = _kernel(x, backend)
-        out, iters, error, ctx.scalings = kernel.forward(x, tau, n_iters, tol, log, keep=True)
+        out, iters, error, scalings = kernel.forward(x, tau, n_iters, tol, log, keep=True)
         ctx.options = (n_iters, tol, log, backend)
         ctx.mark_non_differentiable(iters, error)
-        ctx.save_for_backward(x, tau, iters, out)
+        ctx.save_for_backward(x, tau, iters, out, *scalings)
         return out, iters, error
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, tau, iters, out = ctx.saved_tensors
+        x, tau, iters, out, *scalings = ctx.saved_tensors
         n_iters, tol, log, backend = ctx.options
         grad = grads[0]
         if torch.is_grad_enabled() or not is_plain(grad):
             dx = _SinkhornBackward.apply(grad, x, tau, iters, *ctx.options)  # type: ignore[no-untyped-call]
         else:
-            options = (n_iters, tol, log, out, ctx.scalings)
+            options = (n_iters, tol, log, out, scalings)
             dx = _kernel(x, backend).backward(grad, x, tau, iters, *options)
         return _gradients(ctx, dx, x, tau)
 

@@ -57,14 +57,20 @@ def _run_in_openmp(parts: list[Callable[[], None]]) -> None:
 
     def body(_: Any) -> None:
         try:
-            while waiting:
-                waiting.pop()()
+            while True:
+                try:
+                    part = waiting.pop()
+                except IndexError:  # asking first whether there is one would be a race
+                    return
+                part()
         except BaseException as error:  # cannot cross foreign code: raised below
             errors.append(error)
 
     _openmp()(_Body(body), None, len(parts), 0)
     if errors:
         raise errors[0]
+    while waiting:  # an interrupt may have ended a thread before it took one
+        waiting.pop()()
 
 
 def _run_in_pool(parts: list[Callable[[], None]]) -> None:

@@ -9,13 +9,11 @@ scaling vectors change, so these are all that the reverse pass needs of every st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
-
-Scalings = tuple[list[Tensor], list[Tensor]]  # u and v of every step
 
 
 def working_dtype(x: Tensor) -> torch.dtype:
@@ -87,7 +85,7 @@ def _iterate(L: Tensor, n_iters: int, tol: float) -> tuple[list[Tensor], list[Te
 
 def forward(
     x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, keep: bool = False
-) -> tuple[Tensor, Tensor, Tensor, Scalings | None]:
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """S (or log S), the iterations done, the largest row error of every matrix, and for `keep` the
     scalings of every step.
 
@@ -99,7 +97,12 @@ def forward(
     error = row_error(u, _rows(L, v))
     out = L + u.unsqueeze(-1) + v.unsqueeze(-2)
     out = (out if log else out.exp()).to(x.dtype)
-    return out, iters, error.to(x.dtype), (us, vs) if keep else None
+    return out, iters, error.to(x.dtype), [*us, *vs] if keep else []
+
+
+def _halves(scalings: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    half = len(scalings) // 2
+    return scalings[:half], scalings[half:]
 
 
 def backward(
@@ -111,14 +114,14 @@ def backward(
     tol: float,
     log: bool,
     out: Tensor | None = None,
-    scalings: Scalings | None = None,
+    scalings: Sequence[Tensor] = (),
 ) -> Tensor:
     """The exact gradient with respect to `x`, by running the iteration in reverse.
 
     Scalings that were not kept are computed again.
     """
     L = _divide(x, tau)
-    us, vs = scalings or _iterate(L, n_iters, tol)[:2]
+    us, vs, _ = _iterate(L, n_iters, tol) if not scalings else (*_halves(scalings), iters)
     g = grad.to(L.dtype)
     if not log:
         g = g * (L + us[-1].unsqueeze(-1) + vs[-1].unsqueeze(-2)).exp()

@@ -6,6 +6,8 @@ Nothing is stored between the two passes: the reverse one computes the scalings 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 from torch import Tensor
@@ -20,7 +22,7 @@ def is_interpreted() -> bool:
 
 def forward(
     x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, keep: bool = False
-) -> tuple[Tensor, Tensor, Tensor, None]:
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """S (or log S) of every matrix, the iterations done, and the largest row error.
 
     Nothing is kept for the reverse pass, whatever `keep` says.
@@ -28,12 +30,12 @@ def forward(
     x, tau = x.contiguous(), tau.contiguous()
     if not x.numel():
         batch = x.shape[:-2]
-        iters = tau.new_zeros(batch, dtype=torch.int64)
-        return torch.empty_like(x), iters, x.new_zeros(batch), None
+        iters = tau.new_full(batch, n_iters, dtype=torch.int64)
+        return torch.empty_like(x), iters, x.new_zeros(batch), []
     kernels = triton_chip if triton_chip.fits(x) else triton_tiled
     with torch.cuda.device_of(x):  # where Triton launches
         out, iters, error = kernels.forward(x, tau, n_iters, tol, log)
-    return out, iters, error, None
+    return out, iters, error, []
 
 
 def backward(
@@ -45,7 +47,7 @@ def backward(
     tol: float,
     log: bool,
     out: Tensor | None = None,
-    scalings: None = None,
+    scalings: Sequence[Tensor] = (),
 ) -> Tensor:
     """The exact gradient of the iterations done with respect to `x`, from `x` alone."""
     x, grad, tau, iters = (tensor.contiguous() for tensor in (x, grad, tau, iters))
