@@ -69,6 +69,11 @@ def _matrices(x: Tensor) -> Array:
     return x.numpy()
 
 
+def _per_matrix(tau: Tensor) -> Array:
+    """One temperature a matrix, in a layout of memory that the kernels are compiled for."""
+    return np.ascontiguousarray(tau.numpy().reshape(-1))
+
+
 def _in_lanes(batch: int, n: int, tol: float) -> bool:
     """Whether lanes are quicker; 16 matrices take no longer there than one does."""
     return tol == 0 and n <= min(_LANES_UP_TO, 6 * batch + 4)
@@ -135,7 +140,7 @@ def forward(
     if not x.numel():
         return out, iters, error, []
     xs, outs = _matrices(x), _matrices(out)
-    taus, errors = tau.numpy().reshape(-1), error.numpy().reshape(-1)
+    taus, errors = _per_matrix(tau), error.numpy().reshape(-1)
     if _in_lanes(len(xs), n, tol):
         scalings = _forward_lanes(xs, taus, outs, errors, n_iters, log, keep)
     else:
@@ -168,7 +173,7 @@ def backward(
         out, _, _, scalings = forward(x, tau, n_iters, tol, log, keep=True)
     kept = tuple(tensor.numpy() for tensor in scalings)
     xs, grads, outs, dxs = _matrices(x), _matrices(grad), _matrices(out), _matrices(dx)
-    taus, done = tau.numpy().reshape(-1), iters.numpy().reshape(-1)
+    taus, done = _per_matrix(tau), iters.numpy().reshape(-1)
     if _in_lanes(len(xs), n, tol):
         _backward_lanes(grads, xs, outs, taus, kept, dxs, log)
     else:
@@ -220,13 +225,14 @@ def matching(x: Tensor) -> Tensor:
 
 def warm_up(n: int | None, dtypes: tuple[torch.dtype, ...]) -> None:
     """Compile, or load from the cache, what matrices of size n need (None: of every size)."""
-    everything = ((WIDTH, 2, 0.0), (1, 2, 0.1), (1, _SHARED_FROM, 0.1))
-    cases = everything if n is None else ((WIDTH, n, 0.0), (1, n, 0.0))
+    batch = 2 * WIDTH  # enough of them for lanes at any n that has them
+    everything = ((batch, 2, 0.0), (1, 2, 0.1), (1, _SHARED_FROM, 0.1))
+    cases = everything if n is None else ((batch, n, 0.0), (1, n, 0.0))
     for dtype in dtypes:
         for batch, size, tol in cases:
             for spread in (0.0, 1e6):  # the second leaves the safe range
-                x = spread * torch.eye(size, dtype=dtype, device="cpu").roll(1, 0)
-                x = x.expand(batch, size, size)
+                x = torch.zeros(batch, size, size, dtype=dtype, device="cpu")
+                x[..., 0] = spread
                 tau = x.new_ones(batch, dtype=torch.float64)
                 out, iters, _, scalings = forward(x, tau, 1, tol, False, keep=True)
                 backward(x, x, tau, iters, 1, tol, False, out, scalings)
