@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH_STAMP := .venv/.installed-bench
 
-.PHONY: help install demo test test-all check bench docs app clean
+.PHONY: help install demo test test-all check bench docs app clean clean-cache
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,7 @@ check: $(STAMP) ## lint, format and type check
 
 bench: $(BENCH_STAMP) ## run the benchmarks, write docs/performance.md
 	$(BIN)/python benchmarks/operators.py
+	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/train_epoch.py
 
 docs: $(STAMP) ## build the documentation in site/
@@ -46,3 +47,6 @@ app: $(STAMP) ## serve the page to play with
 
 clean: ## remove what the other targets made
 	rm -rf .venv site runs dist .mypy_cache .ruff_cache .pytest_cache
+
+clean-cache: ## remove what Numba has compiled
+	find src -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,10 +11,12 @@ from statistics import median
 import report
 import torch
 import tutorial_loop
-from timing import seconds
+from timing import limit_threads, seconds
 
 from softperm.tasks import Jigsaw, JigsawConfig
 from softperm.training.config import TrainConfig
+
+THREADS = 2
 
 
 class Ours:
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="training steps a turn")
     options = parser.parse_args()
 
+    limit_threads(THREADS)
     torch.manual_seed(0)
     task = Jigsaw(JigsawConfig())
     ours = Ours(task, TrainConfig())

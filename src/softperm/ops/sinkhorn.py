@@ -217,8 +217,9 @@ def sinkhorn(
     .. math:: S^0(X) = \exp(X), \quad S^l(X) = T_c(T_r(S^{l-1}(X))), \quad X = \log\alpha / \tau
 
     T_r divides by the row sums, T_c by the column sums: columns sum to 1, rows approximately.
-    Computed in the log domain; the gradient is that of the l steps, exactly, in memory
-    O(n^2 + l n) a matrix, or that of the limit, in memory O(n^2) and time O(n^3), whatever l.
+    Right at any temperature: what leaves the range of exp is computed in the log domain. The
+    gradient is that of the l steps, exactly, for which O(n^2 + l n) numbers a matrix are kept, or
+    that of the limit, for which O(n^2) are kept, and which takes time O(n^3), whatever l.
 
     Arguments:
         log_alpha: Unnormalised log-probability that item i belongs at position j, any floating
@@ -239,9 +240,9 @@ def sinkhorn(
     Raises:
         TypeError: an argument has the wrong type, or `log_alpha` an integer, boolean or complex
             dtype.
-        ValueError: `log_alpha` is not square, holds NaN or +inf or a row or column of -inf alone;
-            or `tau`, `n_iters` or `tol` is out of range, `grad` is unknown, or `backend`
-            cannot compute on the device.
+        ValueError: `log_alpha` is not square, holds NaN or +inf or a row or column of -inf alone,
+            or log_alpha / tau reaches 1e100 in magnitude (-inf aside); or `tau`, `n_iters` or
+            `tol` is out of range, `grad` is unknown, or `backend` cannot compute on the device.
         RuntimeError: `grad` is "implicit", a gradient is asked for, and the largest row-sum error
             is not below `tol` (without `tol`: 3.5e-4, in float64 1.5e-8, the square root of the
             rounding unit). Raised forwards, where the values can be read for free: not on GPUs

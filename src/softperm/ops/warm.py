@@ -8,14 +8,17 @@ from softperm._checks import require_positive_int
 
 
 def warm_up(n: int | None = None, dtype: torch.dtype | None = None) -> None:
-    """Compile the CPU kernels now, so that no later call has to.
+    """Compile the CPU kernels now, so that later calls need not.
 
     The first call of `sinkhorn` or `matching` on a machine compiles what it needs, which takes from
     seconds to a minute for everything; the result is cached on disk beside the package (or in the
     user's cache where that cannot be written), and later processes load it in a moment.
 
+    ``warm_up(n)`` covers the calls without `tol` on matrices of that size, forwards and backwards;
+    ``warm_up()`` covers all.
+
     Arguments:
-        n: Size of the matrices to be ready for; every size when omitted.
+        n: Size of the matrices to be ready for; every size, with `tol` or without, when omitted.
         dtype: float32 or float64; both when omitted.
 
     Raises:
