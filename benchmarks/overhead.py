@@ -1,9 +1,4 @@
-"""Where does the time of small batches go, forward and backward?
-
-Every row adds something to the one above it; the last is `softperm.sinkhorn` as its users call it.
-What a row takes that its kernels do not is the price of Python and of autograd, which is the same
-for matrices of any size.
-"""
+"""Where does the time go: how much of it to the kernels, how much to Python and autograd?"""
 
 from __future__ import annotations
 
@@ -18,7 +13,7 @@ from torch import Tensor
 import softperm
 from softperm.ops.kernels import numba_cpu
 
-SIZES = ((64, 4), (64, 16), (64, 36))
+SIZES = ((64, 4), (64, 16), (64, 36), (64, 100), (2, 1000))
 THREADS = 2
 N_ITERS = 20
 
@@ -42,6 +37,7 @@ def steps(size: report.Size) -> dict[str, Callable[[], object]]:
     x = torch.randn(batch, n, n, requires_grad=True)
     weights = torch.randn(batch, n, n)
     plain, tau = x.detach(), torch.ones(batch, dtype=torch.float64)
+    noise = softperm.sample_gumbel((batch, n, n))
 
     def both(function: Callable[[Tensor], Tensor]) -> Callable[[], object]:
         return lambda: torch.autograd.grad((function(x) * weights).sum(), x)
@@ -51,10 +47,12 @@ def steps(size: report.Size) -> dict[str, Callable[[], object]]:
         numba_cpu.backward(weights, plain, tau, iters, N_ITERS, 0.0, False, out, scalings)
 
     return {
-        "the kernels alone": kernels,
+        "the kernels alone, both ways": kernels,
         "the loss alone": both(lambda x: x),
         "the loss of an identity written in Python": both(_Identity.apply),
         "softperm.sinkhorn and the loss": both(lambda x: softperm.sinkhorn(x, n_iters=N_ITERS)),
+        "the matching kernel alone": lambda: numba_cpu.matching(noise),
+        "softperm.matching": lambda: softperm.matching(noise),
     }
 
 
@@ -62,7 +60,7 @@ def main() -> None:
     limit_threads(THREADS)
     softperm.warm_up(dtype=torch.float32)
     torch.manual_seed(0)
-    columns = {size: medians(steps(size), 0.5, fewest=20, most=100) for size in SIZES}
+    columns = {size: medians(steps(size), 0.5, fewest=5, most=100) for size in SIZES}
     header = ["microseconds", *(f"{batch} x {n}" for batch, n in SIZES)]
     names = list(columns[SIZES[0]])
     rows = [[name, *(f"{columns[size][name] * 1e6:.0f}" for size in SIZES)] for name in names]
