@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from softperm.app import build, draw
@@ -21,8 +23,12 @@ def test_no_noise_gives_the_same_every_time() -> None:
     assert (pictures[0] == pictures[1]).all()
 
 
+async def labels() -> set[str]:
+    """What the components of the page are called; in an event loop, or the page opens its own."""
+    return {component.label for component in build().blocks.values() if hasattr(component, "label")}
+
+
 def test_the_page_can_be_built() -> None:
-    labels = {
-        component.label for component in build().blocks.values() if hasattr(component, "label")
-    }
-    assert {"items n", "temperature tau", "iterations", "noise scale", "seed"} <= labels
+    assert {"items n", "temperature tau", "iterations", "noise scale", "seed"} <= asyncio.run(
+        labels()
+    )
