@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import numpy as np
 import pytest
 
 from softperm.app import build, draw
@@ -17,12 +20,17 @@ def test_the_ends_of_the_sliders(n: int, tau: float) -> None:
 
 
 def test_no_noise_gives_the_same_every_time() -> None:
-    pictures = [draw(5, 1.0, 20, 0.0, 3)[0].axes[0].images[0].get_array() for _ in range(2)]
-    assert (pictures[0] == pictures[1]).all()
+    figures = [draw(5, 1.0, 20, 0.0, 3)[0] for _ in range(2)]
+    pictures = [np.asarray(figure.axes[0].images[0].get_array()) for figure in figures]
+    assert np.array_equal(pictures[0], pictures[1])
+
+
+async def labels() -> set[str]:
+    """What the components of the page are called; in an event loop, or the page opens its own."""
+    return {component.label for component in build().blocks.values() if hasattr(component, "label")}
 
 
 def test_the_page_can_be_built() -> None:
-    labels = {
-        component.label for component in build().blocks.values() if hasattr(component, "label")
-    }
-    assert {"items n", "temperature tau", "iterations", "noise scale", "seed"} <= labels
+    assert {"items n", "temperature tau", "iterations", "noise scale", "seed"} <= asyncio.run(
+        labels()
+    )

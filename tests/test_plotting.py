@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,8 @@ def test_curves_show_every_epoch() -> None:
         {"epoch": e, "loss": 2.0 / e, "kendall_tau": 1.0, "prop_wrong": 0.0, "prop_any_wrong": 0.5}
         for e in (1.0, 2.0, 3.0)
     ]
-    loss, errors = plot_curves(rows).axes
+    axes: Any = plot_curves(rows).axes
+    loss, errors = axes
     assert list(loss.lines[0].get_ydata()) == [2.0, 1.0, 2.0 / 3]
     drawn = {line.get_label(): list(line.get_ydata()) for line in errors.lines}
     assert drawn["1 - kendall_tau"] == [0.0] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
-from softperm import matching
+from softperm import matching, permutation_matrix
 from tests import references
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -63,13 +65,95 @@ def test_commutes_with_permutations(n: int, generator: torch.Generator) -> None:
     assert torch.equal(columns[matching(shuffled)], matching(x)[rows])
 
 
-@pytest.mark.parametrize("n", [30, 100])
-def test_large_against_scipy(n: int) -> None:
-    x = references.matrices((3, n, n))
+def by_scipy(scores: Tensor) -> float | None:
+    """The largest <P, X> in float64; None if no permutation is possible."""
+    x = scores.double().numpy()
+    try:
+        rows, columns = linear_sum_assignment(x, maximize=True)
+    except ValueError as error:
+        if "infeasible" not in str(error):
+            raise
+        return None
+    return math.fsum(x[rows, columns])
+
+
+def assert_best(x: Tensor) -> None:
+    """As good as SciPy's; prices are float64 and each of the n entries is within 45 units in the
+    last place of the largest.
+    """
+    largest = float(x.masked_fill(x == -INF, 0).abs().max())
     for scores, perm in zip(x, matching(x), strict=True):
-        rows, columns = linear_sum_assignment(-scores.numpy())
-        best = float(scores.numpy()[rows, columns].sum())
-        assert references.score(scores, perm) == pytest.approx(best)
+        best = by_scipy(scores)
+        assert best is not None
+        assert perm.sort().values.tolist() == list(range(len(perm)))
+        found = references.score(scores, perm)
+        assert found == pytest.approx(best, rel=0, abs=1e-14 * len(perm) * largest)
+
+
+@pytest.mark.parametrize("n", [15, 16, 17, 33, 40, 100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+class TestAgainstSciPy:
+    """At sizes around whole vectors; every kind of matrix takes other turns in the search."""
+
+    def test_normal(self, n: int, dtype: torch.dtype) -> None:
+        assert_best(references.matrices((8, n, n), seed=n).to(dtype))
+
+    def test_many_ties(self, n: int, dtype: torch.dtype, generator: torch.Generator) -> None:
+        for largest in (1, 2, 5, n):
+            assert_best(torch.randint(largest + 1, (6, n, n), generator=generator).to(dtype))
+
+    def test_all_equal(self, n: int, dtype: torch.dtype) -> None:
+        for value in (0.0, -3.5, 1e6):
+            assert_best(torch.full((1, n, n), value, dtype=dtype))
+
+    def test_rank_one(self, n: int, dtype: torch.dtype) -> None:
+        x, y = references.matrices((2, 6, n), seed=n)
+        assert_best((x[:, :, None] * y[:, None, :]).to(dtype))
+
+    def test_nearly_a_permutation(
+        self, n: int, dtype: torch.dtype, generator: torch.Generator
+    ) -> None:
+        perms = torch.stack([torch.randperm(n, generator=generator) for _ in range(6)])
+        P, noise = permutation_matrix(perms), references.matrices((6, n, n), seed=n)
+        for scale in (0.01, 0.3, 1.0):  # rows like all columns of P best, or most, or few
+            assert_best((P + scale * noise).to(dtype))
+        assert torch.equal(matching((P + 0.01 * noise).to(dtype)), perms)
+
+    def test_all_rows_want_the_same(self, n: int, dtype: torch.dtype) -> None:
+        x = references.matrices((6, n, n), seed=n)
+        assert_best((0.1 * x + 10 * references.matrices((1, 1, n), seed=1)).to(dtype))
+
+    def test_huge_constants_of_rows_and_columns(self, n: int, dtype: torch.dtype) -> None:
+        rows, columns = 1e6 * references.matrices((2, 6, n), seed=1)
+        x = references.matrices((6, n, n), seed=n)
+        assert_best((x + rows[:, :, None] + columns[:, None, :]).to(dtype))
+
+    def test_few_pairs_allowed(
+        self, n: int, dtype: torch.dtype, generator: torch.Generator
+    ) -> None:
+        share = torch.linspace(0.5, 2.5, 24)[:, None, None] * math.log(n) / n
+        allowed = torch.rand(24, n, n, generator=generator) < share
+        x = references.matrices((24, n, n), seed=n).masked_fill(~allowed, -INF).to(dtype)
+        possible = torch.tensor([by_scipy(scores) is not None for scores in x])
+        assert 2 < int(possible.sum()) < 22
+        assert_best(x[possible])
+        for scores in x[~possible]:
+            with pytest.raises(ValueError, match="must leave at least one permutation possible"):
+                matching(scores)
+
+
+DIGITS = arrays(np.int64, (17, 17), elements=st.integers(0, 9), fill=st.nothing())
+
+
+@given(DIGITS, DIGITS, st.integers(1, 9), st.integers(0, 9))
+def test_ties_and_forbidden_pairs(x: Any, y: Any, values: int, forbidden: int) -> None:
+    scores = torch.from_numpy(np.where(y < forbidden, -np.inf, x % values))
+    best = by_scipy(scores)
+    if best is None:
+        with pytest.raises(ValueError, match="must leave at least one permutation possible"):
+            matching(scores)
+    else:
+        assert references.score(scores, matching(scores)) == best
 
 
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3), (0,), (2, 0)])

@@ -1,5 +1,7 @@
 """The SIMD exponential, logarithm and transposition of the CPU kernels, against NumPy."""
 
+# mypy: disable-error-code="call-arg"
+
 from __future__ import annotations
 
 from typing import Any
@@ -81,8 +83,10 @@ def test_logarithm(dtype: Any) -> None:
     out = np.empty(x.size, np.float64)
     apply_log(x, out)
     wanted = np.log(x.astype(np.longdouble))
-    # The exponent's part is exact to float64; the fraction's is below 0.35 in magnitude.
-    assert np.abs(out - wanted).max() < np.finfo(dtype).eps + 2e-16 * np.abs(wanted).max()
+    # The exponent's part is exact to float64. The fraction's is below 0.36 in magnitude and rounded
+    # some four times (m + 1, the quotient, the sum of the series, the product), by eps / 2 each.
+    rounding = 4 * 0.36 * np.finfo(dtype).eps / 2
+    assert np.abs(out - wanted).max() < rounding + 2e-16 * np.abs(wanted).max()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
