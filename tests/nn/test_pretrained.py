@@ -70,7 +70,8 @@ def exact(net: PuzzleSolver, images: torch.Tensor) -> float:
     scrambled, _ = scramble(pieces, torch.Generator().manual_seed(1))
     with torch.no_grad():
         ordered, _ = net(scrambled)
-    return (ordered == pieces).flatten(1).all(1).double().mean().item()
+    share: torch.Tensor = (ordered == pieces).flatten(1).all(1).double().mean()
+    return share.item()
 
 
 @needs_mnist

@@ -59,7 +59,10 @@ class Puzzle:
     @staticmethod
     def from_json(values: dict[str, Any]) -> Puzzle:
         """The puzzle whose fields went through JSON, which makes lists of tuples."""
-        return Puzzle(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        given: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return Puzzle(**given)
 
     def make_net(self) -> SinkhornNet:
         """A new network, initialised from torch's global generator."""
