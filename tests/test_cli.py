@@ -303,7 +303,9 @@ def test_wrong_arguments_get_one_line(
 def test_the_installed_command_shows_no_traceback() -> None:
     done = softperm("evaluate", "nothing-here")
     assert done.returncode == 1
-    assert done.stderr == "softperm: error: nothing-here holds no run: cannot read model.json\n"
+    assert done.stderr.startswith("softperm: error: run must be the folder of a run")
+    assert done.stderr.endswith(", got nothing-here\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_wrong_pictures_and_folders(

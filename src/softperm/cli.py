@@ -96,9 +96,11 @@ def _parser(given: argparse.Namespace) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
     import softperm
+    from softperm.nn.pretrained import pretrained_names
     from softperm.training.config import Device
     from softperm.training.run import TASKS
 
+    either = f"or a pretrained network: {', '.join(pretrained_names())}."
     parser = ArgumentParser(
         prog="softperm",
         description="Train, evaluate and use networks that find permutations.",
@@ -116,18 +118,22 @@ def _parser(given: argparse.Namespace) -> ArgumentParser:
     evaluate = ArgumentParser(
         exit_on_error=False, description="Print all metrics of a run over its whole test set."
     )
-    evaluate.add_argument("run", type=str, help="Folder of the run.")
+    evaluate.add_argument("run", type=str, help=f"Folder of the run, {either}")
     commands.add_subcommand("evaluate", evaluate, help="Evaluate a trained network.")
 
     solve = ArgumentParser(
         exit_on_error=False, description="Scramble and restore pictures with a trained network."
     )
-    solve.add_argument("run", type=str, help="Folder of a jigsaw run.")
+    solve.add_argument("run", type=str, help=f"Folder of a jigsaw run, {either}")
     solve.add_argument("images", type=str, nargs="+", help="Pictures, PNG or JPEG.")
     solve.add_argument(
         "--scrambled", action="store_true", help="The pictures are scrambled already."
     )
-    solve.add_argument("--out", type=str, help="Folder for the results; RUN/solved when omitted.")
+    solve.add_argument(
+        "--out",
+        type=str,
+        help="Folder for the results; when omitted RUN/solved, or runs/pretrained/NAME/solved.",
+    )
     solve.add_argument("--seed", type=int, default=0, help="Seed of the scrambles.")
     commands.add_subcommand("solve", solve, help="Restore scrambled pictures.")
 

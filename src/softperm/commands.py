@@ -15,11 +15,12 @@ from softperm import report
 from softperm._files import replacing
 from softperm.data import read_image
 from softperm.metrics import prop_wrong
+from softperm.nn import Puzzle
+from softperm.nn.pretrained import pretrained_folder, pretrained_names
 from softperm.ops import warm_up
 from softperm.permutations import apply_permutation
 from softperm.plotting import plot_puzzles, save
 from softperm.puzzles import assemble, identical_pieces, scramble
-from softperm.tasks import Puzzle
 from softperm.training.config import Device, TrainConfig, pick_device
 from softperm.training.run import TASKS, Run
 
@@ -69,16 +70,26 @@ def train(task_name: str, options: dict[str, Any]) -> int:
     return evaluate(str(run.folder), config.device)
 
 
+def _find(run: str) -> tuple[Run, Path]:
+    """A run by its folder or a pretrained network by its name, and where its pictures go."""
+    folder, names = Run(Path(run)), pretrained_names()
+    if folder.model_file.exists():
+        return folder, folder.folder
+    if run in names:
+        return Run(pretrained_folder(run)), Path("runs", "pretrained", run)
+    raise ValueError(f"run must be {' or '.join(['the folder of a run', *names])}, got {run}")
+
+
 def evaluate(run: str, device: Device = "auto") -> int:
     """Print all metrics over the whole test set, and write the pictures."""
-    folder = Run(Path(run))
+    folder, out = _find(run)
     task = folder.load_task()
     net = task.make_net()
     folder.load_weights(net)
     target = pick_device(device)
     net.to(target)
     metrics = task.evaluate(net, target)
-    pictures = report.draw(task, net, target, folder)
+    pictures = report.draw(task, net, target, Run(out))
     Console().print(report.metrics_table(metrics))
     for path in pictures:
         print(f"wrote {path}")
@@ -91,8 +102,7 @@ def _load_puzzle(run: Run) -> Puzzle:
     name, model = run.describe()
     if name != "jigsaw":
         raise ValueError(f"solve needs a jigsaw run, got a {name} run in {run.folder}")
-    model = {k: tuple(v) if isinstance(v, list) else v for k, v in model.items()}
-    return Puzzle(**model)
+    return Puzzle.from_json(model)
 
 
 def _save_image(image: Tensor, path: Path) -> Path:
@@ -122,7 +132,7 @@ def solve(
     device: Device = "auto",
 ) -> int:
     """Restore pictures and write them side by side with the original and the scrambled ones."""
-    folder = Run(Path(run))
+    folder, home = _find(run)
     puzzle = _load_puzzle(folder)
     net = puzzle.make_net()
     folder.load_weights(net)
@@ -145,7 +155,7 @@ def solve(
             columns = {"original": assemble(pieces, k)[None], **columns}
             share = prop_wrong(perm, target, identical_pieces(given)).item()
             wrong = [round(share * k * k)]
-        base = _free_name(Path(out or folder.folder / "solved"), Path(path).stem, taken)
+        base = _free_name(Path(out or home / "solved"), Path(path).stem, taken)
         picture = save(plot_puzzles(columns, k, wrong), base.with_name(f"{base.name}.png"))
         _save_image(restored, base.with_name(f"{base.name}-restored.png"))
         verdict = "" if wrong is None else f" ({wrong[0]} wrong pieces)" if wrong[0] else " (exact)"

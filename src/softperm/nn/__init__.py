@@ -2,13 +2,18 @@
 
 from softperm.nn.base import SinkhornNet
 from softperm.nn.conv import SinkhornConvNet
+from softperm.nn.pretrained import load_pretrained
+from softperm.nn.puzzle import Puzzle, PuzzleSolver
 from softperm.nn.sets import PieceTransformer
 from softperm.nn.sorting import RelativeSortNet, SinkhornSortNet
 
 __all__ = [
     "PieceTransformer",
+    "Puzzle",
+    "PuzzleSolver",
     "RelativeSortNet",
     "SinkhornConvNet",
     "SinkhornNet",
     "SinkhornSortNet",
+    "load_pretrained",
 ]

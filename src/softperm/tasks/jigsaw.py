@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -19,15 +19,15 @@ from softperm._checks import (
 )
 from softperm.data import channel_statistics, load_images, shift_images
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
-from softperm.nn import PieceTransformer, SinkhornConvNet, SinkhornNet
+from softperm.nn import Puzzle, SinkhornNet
+from softperm.nn.puzzle import NetName
 from softperm.permutations import apply_permutation
-from softperm.puzzles import identical_pieces, scramble, split
+from softperm.puzzles import identical_pieces, scramble
 
 _EVALUATION_SEED = 0
 _EVALUATION_BATCH = 2500
 _NET_PIECES = 512  # the activations of more pieces at a time fall out of the cache
 
-NetName = Literal["conv", "transformer"]
 _NETS = get_args(NetName)
 _COUNTS = (
     "pieces",
@@ -97,71 +97,6 @@ class JigsawConfig:
         require_positive_float(self.gamma, "gamma")
         require_positive_float(self.tau, "tau")
         require_noise_scale(self.noise_scale)
-
-
-@dataclass(frozen=True)
-class Puzzle:
-    """A kind of puzzle and the network for it: all that solving one takes.
-
-    Arguments:
-        pieces: Pieces a side.
-        channels: Channels of an image.
-        height: Height of an image in pixels.
-        width: Width of an image in pixels.
-        mean: Mean of every channel, of pixel values in [0, 1] to the power `gamma`.
-        std: Standard deviation of every channel, likewise.
-        hidden_channels: As in `SinkhornConvNet`; so is kernel_size.
-        features: As in `PieceTransformer`; so are the rest.
-        net: The network: conv (`SinkhornConvNet`) or transformer (`PieceTransformer`).
-        gamma: As in `JigsawConfig`.
-
-    Example:
-        >>> puzzle = Puzzle(2, 1, 28, 28, (0.1307,), (0.3081,))
-        >>> pieces = puzzle.cut(torch.zeros(5, 1, 28, 28, dtype=torch.uint8))
-        >>> puzzle.make_net().eval()(puzzle.normalise(pieces))[1].shape
-        torch.Size([5, 4])
-    """
-
-    pieces: int
-    channels: int
-    height: int
-    width: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    hidden_channels: int = 32
-    kernel_size: int = 5
-    tau: float = 0.1
-    n_iters: int = 20
-    noise_scale: float = 1.0
-    net: NetName = "conv"
-    features: int = 128
-    layers: int = 3
-    heads: int = 4
-    gamma: float = 1.0
-
-    def make_net(self) -> SinkhornNet:
-        """A new network, initialised from torch's global generator."""
-        size = (-(-self.height // self.pieces), -(-self.width // self.pieces))
-        shape = (self.channels, self.pieces**2, size)
-        sampling: dict[str, Any] = {
-            "tau": self.tau,
-            "n_iters": self.n_iters,
-            "noise_scale": self.noise_scale,
-        }
-        if self.net == "transformer":
-            return PieceTransformer(*shape, self.features, self.layers, self.heads, **sampling)
-        return SinkhornConvNet(*shape, self.hidden_channels, self.kernel_size, **sampling)
-
-    def cut(self, images: Tensor) -> Tensor:
-        """The pieces of uint8 images, uint8; padding is black."""
-        return split(images, self.pieces)
-
-    def normalise(self, pieces: Tensor) -> Tensor:
-        """uint8 pieces as the network reads them: float32, mean 0 and variance 1 a channel."""
-        shape = (self.channels, 1, 1)
-        mean = torch.tensor(self.mean, device=pieces.device).reshape(shape)
-        std = torch.tensor(self.std, device=pieces.device).reshape(shape)
-        return ((pieces.float() / 255).pow(self.gamma) - mean) / std
 
 
 class Jigsaw:
