@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from plain import N_ITERS, plain_loop
 from torch import Tensor
 
 import softperm
@@ -32,7 +33,6 @@ except ModuleNotFoundError as error:
         f"The benchmarks need {error.name}: pip install --constraint constraints.txt '.[bench]'"
     ) from error
 
-N_ITERS = 20
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 TorchFunction = Callable[[Tensor, float], Tensor]
@@ -91,15 +91,6 @@ def jax_contender(
         )
 
     return Contender(name, bind, cold)
-
-
-def plain_loop(x: Tensor, tau: float) -> Tensor:
-    """The loop that everybody writes first."""
-    log_p = x / tau
-    for _ in range(N_ITERS):
-        log_p = log_p - torch.logsumexp(log_p, dim=-1, keepdim=True)
-        log_p = log_p - torch.logsumexp(log_p, dim=-2, keepdim=True)
-    return log_p.exp()
 
 
 def jax_loop(x: Any, tau: Any) -> Any:

@@ -16,17 +16,16 @@ import memory
 import numpy as np
 import report
 import torch
-from contenders import N_ITERS, OURS, PLAIN, Bound, all_contenders
+from contenders import OURS, PLAIN, Bound, all_contenders
+from plain import N_ITERS, SIZES, THREADS
 from timing import limit_threads, medians
 
 import softperm
 from softperm.plotting import save
 
-SIZES = ((64, 4), (1024, 10), (64, 16), (64, 36), (64, 100), (16, 256), (2, 1000), (1, 4096))
 MATCHING_UP_TO = 1000  # one matching of Gumbel scores takes minutes beyond
 MEMORY_N = 4096
 TAU, LOW_TAU = 1.0, 0.01
-THREADS = 2
 PACKAGES = ("torch", "numba", "numpy", "scipy", "jax", "ott-jax", "POT", "pygmtools", "lapx")
 Results = dict[report.Size, dict[str, float]]
 

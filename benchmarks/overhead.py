@@ -7,6 +7,7 @@ from typing import Any
 
 import report
 import torch
+from plain import N_ITERS, THREADS
 from timing import limit_threads, medians
 from torch import Tensor
 
@@ -14,8 +15,6 @@ import softperm
 from softperm.ops.kernels import numba_cpu
 
 SIZES = ((64, 4), (64, 16), (64, 36), (64, 100), (2, 1000))
-THREADS = 2
-N_ITERS = 20
 
 
 class _Identity(torch.autograd.Function):

@@ -11,12 +11,11 @@ from statistics import median
 import report
 import torch
 import tutorial_loop
+from plain import THREADS
 from timing import limit_threads, seconds
 
 from softperm.tasks import Jigsaw, JigsawConfig
 from softperm.training.config import TrainConfig
-
-THREADS = 2
 
 
 class Ours:

@@ -23,6 +23,7 @@ from softperm.ops.kernels import (
     numba_rows_linear,
     numba_rows_log,
 )
+from softperm.ops.kernels.numba_rows import padded
 from softperm.ops.kernels.numba_simd import WIDTH
 from softperm.ops.kernels.threads import share
 
@@ -111,7 +112,7 @@ def _forward_rows(
     batch, n, _ = x.shape
     kept = batch if keep else 0
     safe = np.empty(batch, np.bool_)
-    rows, width = -(-n // 4) * 4, -(-n // WIDTH) * WIDTH
+    rows, width = padded(n)
     A, B = (np.empty((kept, n_iters, rows), x.dtype), np.empty((kept, n_iters + 1, width), x.dtype))
     U, V = np.empty((0, n_iters, n)), np.empty((0, n_iters + 1, n))
     arrays = (x, tau, out, iters, error, safe, A, B)
