@@ -99,6 +99,33 @@ def test_stopped_and_resumed_run_ends_with_the_same_weights(
     assert_same_run(run, uninterrupted)
 
 
+def test_a_run_with_two_optimizers_resumes_too(tmp_path: Path) -> None:
+    config = TrainConfig(**{**vars(CONFIG), "optimizer": "muon"})
+    whole, run = Run(tmp_path / "whole"), Run(tmp_path / "stopped")
+    train(ToyTask(), config, whole)
+    with pytest.raises(Stopped):
+        train(ToyTask(stop_at=8), config, run)
+    train(ToyTask(), config, run, resume=True)
+    assert_same_run(run, whole)
+
+
+def test_muon_moves_all_directions_of_a_matrix_alike_and_leaves_vectors_to_adam(
+    tmp_path: Path,
+) -> None:
+    lr, decay = 0.01, 0.1
+    config = TrainConfig(epochs=1, batch_size=40, lr=lr, optimizer="muon", device="cpu")
+    torch.manual_seed(config.seed)
+    before = ToyTask().make_net().state_dict()
+    run = Run(tmp_path)
+    train(ToyTask(), config, run)
+    after = weights(run)
+    matrix = after["scores.2.weight"] - (1 - lr * decay) * before["scores.2.weight"]
+    values = torch.linalg.svdvals(matrix) / (0.2 * 4**0.5 * lr)  # 4: the longer side
+    assert 0.5 < values[1] <= values[0] < 1.5  # the third is 0: the gradient has rank 2
+    vector = (after["scores.2.bias"] - before["scores.2.bias"]).abs()
+    torch.testing.assert_close(vector, torch.full_like(vector, lr), rtol=0.02, atol=0.0)
+
+
 def test_run_stopped_twice(tmp_path: Path, uninterrupted: Run) -> None:
     run = Run(tmp_path / "stopped")
     for _ in range(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,8 @@ def _join_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
 def save_checkpoint(
     path: Path,
     net: nn.Module,
-    optimizer: Optimizer,
-    scheduler: LRScheduler,
+    optimizers: Sequence[Optimizer],
+    schedules: Sequence[LRScheduler],
     generator: torch.Generator,
     progress: Progress,
 ) -> None:
@@ -65,8 +66,8 @@ def save_checkpoint(
     tensors: dict[str, Tensor] = {}
     state = {
         "net": net.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "schedules": [schedule.state_dict() for schedule in schedules],
         "generator": generator.get_state(),
         "global_generator": torch.get_rng_state(),
         "progress": vars(progress),
@@ -79,8 +80,8 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path,
     net: nn.Module,
-    optimizer: Optimizer,
-    scheduler: LRScheduler,
+    optimizers: Sequence[Optimizer],
+    schedules: Sequence[LRScheduler],
     generator: torch.Generator,
 ) -> Progress:
     """Bring a run back to where `save_checkpoint` left it.
@@ -93,9 +94,11 @@ def load_checkpoint(
             index = json.loads(file.metadata()["state"])
         state = _join_tensors(index, load_file(path))
         net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-    except (SafetensorError, KeyError, RuntimeError, TypeError, json.JSONDecodeError) as error:
+        for part, saved in zip(optimizers, state["optimizers"], strict=True):
+            part.load_state_dict(saved)
+        for schedule, saved in zip(schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(saved)
+    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is not a checkpoint of this run: {reason}") from error
     generator.set_state(state["generator"])

@@ -38,7 +38,10 @@ class TrainConfig:
     Arguments:
         epochs: Passes over the training data.
         batch_size: Examples a step.
-        lr: Learning rate of Adam; with one_cycle its peak.
+        optimizer: adam; or muon, which updates matrices by Muon, PyTorch's, all directions of a
+            matrix by about the same amount, and everything else by Adam.
+        lr: Learning rate; with one_cycle its peak. Muon's is scaled so that it moves the weights as
+            far as Adam does.
         schedule: constant, or one_cycle: up from lr / 25 and down to almost 0.
         warmup: Share of the steps in which one_cycle goes up.
         seed: Seed of the initial weights, the order of the data, the scrambles and the noise.
@@ -49,6 +52,7 @@ class TrainConfig:
 
     epochs: int = 5
     batch_size: int = 64
+    optimizer: Literal["adam", "muon"] = "adam"
     lr: float = 1e-4
     schedule: Literal["constant", "one_cycle"] = "constant"
     warmup: float = 0.3

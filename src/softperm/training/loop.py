@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.progress import (
     Progress as ProgressBar,
 )
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam, Muon, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from torch.utils.tensorboard import SummaryWriter
 
@@ -81,12 +81,29 @@ def _determinism(wanted: bool) -> Iterator[None]:
         settings.fill_uninitialized_memory = fills
 
 
+def _make_optimizers(net: torch.nn.Module, config: TrainConfig) -> list[Optimizer]:
+    parameters = list(net.parameters())
+    if config.optimizer == "adam":
+        return [Adam(parameters, config.lr, fused=True)]
+    matrices = [p for p in parameters if p.dim() == 2]
+    others = [p for p in parameters if p.dim() != 2]
+    optimizers: list[Optimizer] = []
+    if matrices:
+        optimizers.append(Muon(matrices, config.lr, adjust_lr_fn="match_rms_adamw"))
+    if others:
+        optimizers.append(Adam(others, config.lr, fused=True))
+    return optimizers
+
+
 def _make_schedule(optimizer: Optimizer, config: TrainConfig, total_steps: int) -> LRScheduler:
     if config.schedule == "one_cycle":
         length = total_steps + 1  # the schedule steps once more after the last training step
         # OneCycleLR divides by zero where the way up takes no more than one step.
         pct = max(config.warmup, 1.5 / length)
-        return OneCycleLR(optimizer, config.lr, total_steps=length, pct_start=pct)
+        cycle = isinstance(optimizer, Adam)
+        return OneCycleLR(
+            optimizer, config.lr, total_steps=length, pct_start=pct, cycle_momentum=cycle
+        )
     return ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 
@@ -121,29 +138,29 @@ class _Trainer:
         self.fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
         torch.manual_seed(config.seed)
         net = task.make_net()
-        optimizer = Adam(net.parameters(), config.lr, fused=True)
+        optimizers = _make_optimizers(net, config)
         self.steps = -(-task.n_train // config.batch_size)
-        self.schedule = _make_schedule(optimizer, config, self.steps * config.epochs)
-        self.net, self.optimizer = self.fabric.setup(net, optimizer)
-        self.raw_net = net
+        total = self.steps * config.epochs
+        self.schedules = [_make_schedule(optimizer, config, total) for optimizer in optimizers]
+        self.net, *self.optimizers = self.fabric.setup(net, *optimizers)
         self.generator = torch.Generator(self.fabric.device).manual_seed(config.seed)
         self.progress = Progress()
+        self.parts = (net, optimizers, self.schedules, self.generator)
 
     def save(self) -> None:
-        parts = (self.raw_net, self.optimizer.optimizer, self.schedule, self.generator)
-        save_checkpoint(self.run.checkpoint_file, *parts, self.progress)
+        save_checkpoint(self.run.checkpoint_file, *self.parts, self.progress)
 
     def load(self) -> None:
-        parts = (self.raw_net, self.optimizer.optimizer, self.schedule, self.generator)
-        self.progress = load_checkpoint(self.run.checkpoint_file, *parts)
+        self.progress = load_checkpoint(self.run.checkpoint_file, *self.parts)
 
     def step(self, indices: torch.Tensor) -> torch.Tensor:
         batch = self.task.batch(indices, self.generator)
         loss = self.task.loss(self.net, batch, self.generator)
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         self.fabric.backward(loss)
-        self.optimizer.step()
-        self.schedule.step()
+        for part in (*self.optimizers, *self.schedules):
+            part.step()
         return loss.detach()
 
     def epoch(self, stop: threading.Event, bar: ProgressBar, line: TaskID) -> None:
@@ -174,7 +191,7 @@ class _Trainer:
     def finish_epoch(self, events: SummaryWriter) -> None:
         """Evaluate, report and save."""
         progress = self.progress
-        lr = self.optimizer.param_groups[0]["lr"]
+        lr = self.optimizers[0].param_groups[0]["lr"]
         progress.epoch += 1
         row = {
             "epoch": float(progress.epoch),
@@ -182,7 +199,7 @@ class _Trainer:
             "loss": progress.loss_sum / progress.step,
             "lr": lr,
             "seconds": progress.seconds,
-            **self.task.evaluate(self.raw_net, self.fabric.device),
+            **self.task.evaluate(self.parts[0], self.fabric.device),
         }
         progress.rows.append(row)
         progress.step, progress.loss_sum, progress.seconds = 0, 0.0, 0.0
@@ -191,7 +208,7 @@ class _Trainer:
                 events.add_scalar(name, value, int(row["step"]))
         events.flush()
         self.run.write_metrics(progress.rows)
-        self.run.save_weights(self.raw_net)
+        self.run.save_weights(self.parts[0])
         self.save()
 
 
