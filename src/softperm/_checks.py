@@ -15,18 +15,24 @@ def shape_of(x: Tensor) -> tuple[int, ...]:
     return tuple(x.shape)
 
 
-def is_plain(x: Tensor) -> bool:
-    """Whether x holds its own values here and now: nothing is traced, mapped or lazily negated."""
-    return (
-        not torch.compiler.is_compiling()
-        and not torch._C._is_tracing()
-        and not torch._C._are_functorch_transforms_active()
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
-        and torch._C._len_torch_dispatch_stack() == 0
-        and forward_ad._current_level < 0
-        and not x.is_neg()
-        and not isinstance(x, torch._subclasses.FakeTensor)
-    )
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether they hold their values here and now: nothing is traced, mapped or lazily negated."""
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or forward_ad._current_level >= 0
+    ):
+        return False
+    for x in tensors:
+        if (
+            torch._C._functorch.is_legacy_batchedtensor(x)
+            or x.is_neg()
+            or isinstance(x, torch._subclasses.FakeTensor)
+        ):
+            return False
+    return True
 
 
 def can_read_values(x: Tensor) -> bool:

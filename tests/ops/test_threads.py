@@ -1,17 +1,16 @@
-"""Sharing a batch out over threads."""
+"""Calling compiled code in several threads, and cutting a batch up for them."""
 
 from __future__ import annotations
 
 import multiprocessing
 import threading
+from typing import Any
 
 import pytest
 import torch
 
-from softperm import sinkhorn
-from softperm.ops.kernels import threads
-
-LARGE = 1_000_000  # entries: enough for threads to pay
+from softperm import matching, sinkhorn
+from softperm.ops.kernels import numba_jobs, threads
 
 
 @pytest.fixture(params=["openmp", "pool"])
@@ -25,43 +24,68 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("units", [1, 2, 7, 64])
-def test_every_unit_is_done_once(units: int) -> None:
-    done: list[int] = []
-    threads.share(lambda lo, hi: done.extend(range(lo, hi)), units, LARGE)
-    assert sorted(done) == list(range(units))
-
-
-@pytest.mark.usefixtures("way")
-def test_arguments_come_first() -> None:
-    seen: list[tuple[str, int, int]] = []
-    threads.share(lambda name, lo, hi: seen.append((name, lo, hi)), 1, LARGE, "x")
-    assert seen == [("x", 0, 1)]
+@pytest.mark.parametrize("count", [1, 2])
+def test_every_thread_gets_the_pointer(count: int) -> None:
+    seen: list[int] = []
+    threads.call_in_threads(threads.Function(seen.append), 1234, count)
+    assert 1 <= len(seen) <= count  # OpenMP may have fewer threads
+    assert set(seen) == {1234}
 
 
 @pytest.mark.skipif(torch.get_num_threads() < 2, reason="a single core")
 @pytest.mark.usefixtures("way")
-def test_ranges_are_done_at_the_same_time() -> None:
+def test_threads_run_at_the_same_time() -> None:
     both = threading.Barrier(2, timeout=20)
     seen: list[int] = []
-    threads.share(lambda lo, hi: seen.append(both.wait()), 2, LARGE)
+
+    def meet(_: Any) -> None:
+        seen.append(both.wait())
+
+    threads.call_in_threads(threads.Function(meet), 0, 2)
     assert sorted(seen) == [0, 1]
 
 
 @pytest.mark.usefixtures("way")
-def test_an_error_in_any_range_is_raised() -> None:
-    def fail_last(lo: int, hi: int) -> None:
-        if hi == 8:
-            raise ZeroDivisionError("in the last range")
+@pytest.mark.parametrize("batch", [2, 7, 64])
+def test_every_matrix_is_done_once(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    x = torch.randn(batch, 70, 70)
+    assert torch.equal(matching(x), torch.stack([matching(one) for one in x]))
+    S = torch.stack([sinkhorn(one) for one in x])
+    torch.testing.assert_close(sinkhorn(x), S)
 
-    with pytest.raises(ZeroDivisionError, match="in the last range"):
-        threads.share(fail_last, 8, LARGE)
+
+def test_parts_that_no_thread_took_are_done_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone: list[int] = []
+
+    def one_thread(function: Any, pointer: int, count: int) -> None:
+        alone.append(count)
+        function(pointer)
+
+    x = torch.randn(8, 70, 70)
+    expected = matching(x)
+    monkeypatch.setattr(numba_jobs, "call_in_threads", one_thread)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(matching(x), expected)
+    assert alone == [3]
 
 
-def test_few_entries_stay_in_the_calling_thread() -> None:
-    callers: list[int] = []
-    threads.share(lambda lo, hi: callers.append(threading.get_ident()), 8, 100)
-    assert callers == [threading.get_ident()]
+def test_few_entries_stay_in_the_calling_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    monkeypatch.setattr(numba_jobs, "call_in_threads", lambda _f, _p, count: counts.append(count))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    for batch in (8, 8_000):
+        matching(torch.randn(batch, 4, 4))
+    assert counts == [1, 3]
+
+
+def test_a_part_that_fails_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Any, pointer: int, count: int) -> None:
+        numba_jobs.Work.from_address(pointer).next = count
+
+    monkeypatch.setattr(numba_jobs, "call_in_threads", fail)
+    with pytest.raises(MemoryError, match="matching at n = 4"):
+        matching(torch.randn(8, 4, 4))
 
 
 def _row_sums(x: torch.Tensor, queue: multiprocessing.Queue[float]) -> None:

@@ -20,8 +20,8 @@ def _compute(x: Tensor) -> Tensor:
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     scores = x.to("cpu", dtype)
     require_log_alpha(scores)  # also where it could not be seen before
-    perm = numba_cpu.matching(scores)
-    if perm.numel() and int(perm.amin()) < 0:
+    perm, infeasible = numba_cpu.matching(scores)
+    if infeasible:
         first = tuple((perm < 0).any(-1).nonzero()[0].tolist())
         where = f" at batch index {first}" if first else ""
         raise ValueError(

@@ -172,7 +172,8 @@ def _solve(
     out, iters, error = iterate(x, taus, n_iters, float(tol or 0.0), log, backend)
     if grad == "implicit" and out.requires_grad:
         _require_converged(iters, error, tol)
-    out = out.to(log_alpha.dtype)
+    if dtype != log_alpha.dtype:
+        out = out.to(log_alpha.dtype)
     if not return_info:
         return out
     # A matrix that stopped early has converged, also where rounding makes its error equal to tol.

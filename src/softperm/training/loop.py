@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.progress import (
     Progress as ProgressBar,
 )
-from torch.optim import Adam, Muon, Optimizer
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 from torch.utils.tensorboard import SummaryWriter
 
@@ -85,11 +85,13 @@ def _make_optimizers(net: torch.nn.Module, config: TrainConfig) -> list[Optimize
     parameters = list(net.parameters())
     if config.optimizer == "adam":
         return [Adam(parameters, config.lr, fused=True)]
+    if not hasattr(torch.optim, "Muon"):
+        raise ValueError(f"optimizer muon needs PyTorch 2.9 or later, got {torch.__version__}")
     matrices = [p for p in parameters if p.dim() == 2]
     others = [p for p in parameters if p.dim() != 2]
     optimizers: list[Optimizer] = []
     if matrices:
-        optimizers.append(Muon(matrices, config.lr, adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(torch.optim.Muon(matrices, config.lr, adjust_lr_fn="match_rms_adamw"))
     if others:
         optimizers.append(Adam(others, config.lr, fused=True))
     return optimizers

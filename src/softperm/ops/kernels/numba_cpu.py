@@ -12,33 +12,27 @@ from threading import Lock
 from typing import Any
 
 import numba
-import numpy as np
 import torch
 from torch import Tensor
 
-from softperm.ops.kernels import (
-    numba_lanes_linear,
-    numba_lanes_log,
-    numba_matching,
-    numba_rows_linear,
-    numba_rows_log,
-)
+from softperm.ops.kernels import numba_jobs as jobs
+from softperm.ops.kernels import numba_rows_linear
 from softperm.ops.kernels.numba_rows import padded
 from softperm.ops.kernels.numba_simd import WIDTH
-from softperm.ops.kernels.threads import share
 
 _LANES_UP_TO = 112  # the largest n that is quicker in lanes than along rows
 _SHARED_FROM = 512  # the smallest n for which sharing out the rows of one matrix pays
 _ROWS_LOCK = Lock()
 
-Array = Any  # numpy arrays, of whatever dtype the matrices have
-
+Size = tuple[torch.dtype, int, int, int]  # what `numba_jobs.run` is told of the matrices,
+Given = dict[str, Any]  # and the further fields of a job's work
 
 # What the forward pass leaves for the reverse one, O(l n) numbers a matrix: which matrices are
-# safe; the scalings of every step, in the dtype of the matrices; those of the unsafe ones in the
-# log domain, in float64. In lanes both are one array, along rows one for rows and one for columns.
-# Memory for matrices and steps that have no such scalings is never touched, and so never taken.
-Scalings = tuple[Array, ...]
+# safe; the scalings of every step, in the dtype of the matrices; and if any is unsafe, those of the
+# unsafe ones in the log domain, in float64. In lanes they are one tensor, along rows one for rows
+# and one for columns. Memory for matrices and steps that have none is never touched, and so never
+# taken.
+Scalings = list[Tensor]
 
 
 def _rows_are_shared(batch: int, n: int) -> bool:
@@ -46,8 +40,8 @@ def _rows_are_shared(batch: int, n: int) -> bool:
     return n >= _SHARED_FROM and batch < torch.get_num_threads()
 
 
-def _share_rows(function: Callable[..., None], *arguments: Any) -> None:
-    """Call ``function(*arguments, threads)``, which shares out rows over Numba's threads.
+def _share_rows(function: Callable[..., None], tensors: Sequence[Tensor], *options: Any) -> None:
+    """Call ``function(*arrays, *options, threads)``, which shares out rows over Numba's threads.
 
     Their number is the caller's setting, which is put back; and not all of Numba's threading layers
     bear two calls at a time.
@@ -58,21 +52,9 @@ def _share_rows(function: Callable[..., None], *arguments: Any) -> None:
         before = numba.get_num_threads()
         numba.set_num_threads(threads)
         try:
-            function(*arguments, threads)
+            function(*(tensor.numpy() for tensor in tensors), *options, threads)
         finally:
             numba.set_num_threads(before)
-
-
-def _matrices(x: Tensor) -> Array:
-    """A contiguous tensor (*, n, n) as an array (batch, n, n), without a copy."""
-    if x.dim() != 3:
-        x = x.view(-1, *x.shape[-2:])
-    return x.numpy()
-
-
-def _per_matrix(tau: Tensor) -> Array:
-    """One temperature a matrix, in a layout of memory that the kernels are compiled for."""
-    return np.ascontiguousarray(tau.numpy().reshape(-1))
 
 
 def _in_lanes(batch: int, n: int, tol: float) -> bool:
@@ -80,74 +62,164 @@ def _in_lanes(batch: int, n: int, tol: float) -> bool:
     return tol == 0 and n <= min(_LANES_UP_TO, 6 * batch + 4)
 
 
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="cpu")
+
+
 def _forward_lanes(
-    x: Array, tau: Array, out: Array, error: Array, n_iters: int, log: bool, keep: bool
+    x: Tensor, tau: Tensor, out: Tensor, error: Tensor, n_iters: int, log: bool, keep: bool
 ) -> Scalings:
-    batch, n, _ = x.shape
+    n, batch = x.shape[-1], tau.numel()
     blocks = -(-batch // WIDTH)
-    safe = np.empty(batch, np.bool_)
-    shape = (blocks if keep else 0, 2 * n_iters + 1, n, WIDTH)
-    steps, log_steps = np.empty(shape, x.dtype), np.empty((0, *shape[1:]))
-    options = (n_iters, log, keep)
-    forward = numba_lanes_linear.forward
-    share(forward, blocks, x.size, x, tau, out, error, safe, steps, *options)
-    if np.count_nonzero(safe) < batch:  # a tenth of the time of safe.all()
-        log_steps = np.empty(shape)
-        forward = numba_lanes_log.forward
-        share(forward, blocks, x.size, x, tau, safe, out, error, log_steps, *options)
-    return safe, steps, log_steps
+    kept = blocks if keep else 0
+    safe = _empty((batch,), torch.bool)
+    steps = _empty((kept, 2 * n_iters + 1, n, WIDTH), x.dtype)
+    given: Given = {
+        "n_iters": n_iters,
+        "kept": kept,
+        "log": log,
+        "x": x.data_ptr(),
+        "tau": tau.data_ptr(),
+        "out": out.data_ptr(),
+        "error": error.data_ptr(),
+        "safe": safe.data_ptr(),
+    }
+    size: Size = (x.dtype, blocks, batch, n)
+    if not jobs.run(jobs.lanes_forward, *size, A=steps.data_ptr(), **given):
+        return [safe, steps]
+    log_steps = _empty(steps.shape, torch.float64)
+    jobs.run(jobs.lanes_log_forward, *size, A=log_steps.data_ptr(), **given)
+    return [safe, steps, log_steps]
+
+
+def _backward_lanes(
+    grad: Tensor,
+    x: Tensor,
+    out: Tensor,
+    tau: Tensor,
+    scalings: Sequence[Tensor],
+    n_iters: int,
+    log: bool,
+    dx: Tensor,
+) -> None:
+    safe, steps, *log_steps = scalings
+    n, batch = x.shape[-1], tau.numel()
+    blocks = -(-batch // WIDTH)
+    given: Given = {
+        "n_iters": n_iters,
+        "kept": blocks,
+        "log": log,
+        "x": x.data_ptr(),
+        "tau": tau.data_ptr(),
+        "out": out.data_ptr(),
+        "safe": safe.data_ptr(),
+        "grad": grad.data_ptr(),
+        "dx": dx.data_ptr(),
+    }
+    size: Size = (x.dtype, blocks, batch, n)
+    jobs.run(jobs.lanes_backward, *size, A=steps.data_ptr(), **given)
+    if log_steps:
+        jobs.run(jobs.lanes_log_backward, *size, A=log_steps[0].data_ptr(), **given)
 
 
 def _forward_rows(
-    x: Array,
-    tau: Array,
-    out: Array,
-    iters: Array,
-    error: Array,
+    x: Tensor,
+    tau: Tensor,
+    out: Tensor,
+    iters: Tensor,
+    error: Tensor,
     n_iters: int,
     tol: float,
     log: bool,
     keep: bool,
 ) -> Scalings:
-    batch, n, _ = x.shape
+    n, batch = x.shape[-1], tau.numel()
     kept = batch if keep else 0
-    safe = np.empty(batch, np.bool_)
     rows, width = padded(n)
-    A, B = (np.empty((kept, n_iters, rows), x.dtype), np.empty((kept, n_iters + 1, width), x.dtype))
-    U, V = np.empty((0, n_iters, n)), np.empty((0, n_iters + 1, n))
-    arrays = (x, tau, out, iters, error, safe, A, B)
+    safe = _empty((batch,), torch.bool)
+    A, B = _empty((kept, n_iters, rows), x.dtype), _empty((kept, n_iters + 1, width), x.dtype)
+    given: Given = {
+        "n_iters": n_iters,
+        "kept": kept,
+        "log": log,
+        "tol": tol,
+        "x": x.data_ptr(),
+        "tau": tau.data_ptr(),
+        "out": out.data_ptr(),
+        "iters": iters.data_ptr(),
+        "error": error.data_ptr(),
+        "safe": safe.data_ptr(),
+    }
+    size: Size = (x.dtype, batch, batch, n)
     if _rows_are_shared(batch, n):
-        _share_rows(numba_rows_linear.forward_shared, *arrays, n_iters, tol, log)
+        flat = (tau.view(-1), out.view(-1, n, n), iters.view(-1), error.view(-1), safe, A, B)
+        arrays = (x.view(-1, n, n), *flat)
+        _share_rows(numba_rows_linear.forward_shared, arrays, n_iters, tol, log)
+        unsafe = not safe.all()
     else:
-        share(numba_rows_linear.forward, batch, x.size, *arrays, n_iters, tol, log)
-    if np.count_nonzero(safe) < batch:
-        U, V = np.empty((kept, n_iters, n)), np.empty((kept, n_iters + 1, n))
-        arrays = (x, tau, safe, out, iters, error, U, V)
-        share(numba_rows_log.forward, batch, x.size, *arrays, n_iters, tol, log)
-    return safe, A, B, U, V
+        unsafe = jobs.run(jobs.rows_forward, *size, A=A.data_ptr(), B=B.data_ptr(), **given) > 0
+    if not unsafe:
+        return [safe, A, B]
+    U = _empty((kept, n_iters, n), torch.float64)
+    V = _empty((kept, n_iters + 1, n), torch.float64)
+    jobs.run(jobs.rows_log_forward, *size, A=U.data_ptr(), B=V.data_ptr(), **given)
+    return [safe, A, B, U, V]
+
+
+def _backward_rows(
+    grad: Tensor,
+    x: Tensor,
+    out: Tensor,
+    tau: Tensor,
+    iters: Tensor,
+    scalings: Sequence[Tensor],
+    n_iters: int,
+    log: bool,
+    dx: Tensor,
+) -> None:
+    safe, A, B, *log_scalings = scalings
+    n, batch = x.shape[-1], tau.numel()
+    given: Given = {
+        "n_iters": n_iters,
+        "kept": batch,
+        "log": log,
+        "x": x.data_ptr(),
+        "tau": tau.data_ptr(),
+        "out": out.data_ptr(),
+        "iters": iters.data_ptr(),
+        "safe": safe.data_ptr(),
+        "grad": grad.data_ptr(),
+        "dx": dx.data_ptr(),
+    }
+    size: Size = (x.dtype, batch, batch, n)
+    if _rows_are_shared(batch, n):
+        matrices, flat = (grad.view(-1, n, n), out.view(-1, n, n)), (tau.view(-1), iters.view(-1))
+        arrays = (*matrices, *flat, safe, A, B, dx.view(-1, n, n))
+        _share_rows(numba_rows_linear.backward_shared, arrays, log)
+    else:
+        jobs.run(jobs.rows_backward, *size, A=A.data_ptr(), B=B.data_ptr(), **given)
+    if log_scalings:
+        U, V = log_scalings
+        jobs.run(jobs.rows_log_backward, *size, A=U.data_ptr(), B=V.data_ptr(), **given)
 
 
 def forward(
     x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, keep: bool = False
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensor, Tensor, Scalings]:
     """S (or log S) of every matrix, the iterations done, the largest row error, and for `keep` the
     scalings of every step.
     """
-    n = x.shape[-1]
-    x = x.contiguous()
+    x, tau = x.contiguous(), tau.contiguous()
     out = torch.empty_like(x)
-    iters = torch.full(x.shape[:-2], n_iters, device="cpu")
-    error = x.new_zeros(x.shape[:-2])
+    iters = torch.full(tau.shape, n_iters, device="cpu")
+    error = _empty(tau.shape, x.dtype)
     if not x.numel():
-        return out, iters, error, []
-    xs, outs = _matrices(x), _matrices(out)
-    taus, errors = _per_matrix(tau), error.numpy().reshape(-1)
-    if _in_lanes(len(xs), n, tol):
-        scalings = _forward_lanes(xs, taus, outs, errors, n_iters, log, keep)
+        return out, iters, error.zero_(), []
+    if _in_lanes(tau.numel(), x.shape[-1], tol):
+        scalings = _forward_lanes(x, tau, out, error, n_iters, log, keep)
     else:
-        done = iters.numpy().reshape(-1)
-        scalings = _forward_rows(xs, taus, outs, done, errors, n_iters, tol, log, keep)
-    return out, iters, error, [torch.from_numpy(a) for a in scalings] if keep else []
+        scalings = _forward_rows(x, tau, out, iters, error, n_iters, tol, log, keep)
+    return out, iters, error, scalings if keep else []
 
 
 def backward(
@@ -165,63 +237,32 @@ def backward(
 
     Where the result and the scalings were not kept they are computed again.
     """
-    n = x.shape[-1]
-    x, grad = x.contiguous(), grad.contiguous()
+    x, tau, grad = x.contiguous(), tau.contiguous(), grad.contiguous()
     dx = torch.empty_like(x)
     if not x.numel():
         return dx
     if out is None or not scalings:
         out, _, _, scalings = forward(x, tau, n_iters, tol, log, keep=True)
-    kept = tuple(tensor.numpy() for tensor in scalings)
-    xs, grads, outs, dxs = _matrices(x), _matrices(grad), _matrices(out), _matrices(dx)
-    taus, done = _per_matrix(tau), iters.numpy().reshape(-1)
-    if _in_lanes(len(xs), n, tol):
-        _backward_lanes(grads, xs, outs, taus, kept, dxs, log)
+    if _in_lanes(tau.numel(), x.shape[-1], tol):
+        _backward_lanes(grad, x, out, tau, scalings, n_iters, log, dx)
     else:
-        _backward_rows(grads, xs, outs, taus, done, kept, dxs, log)
+        iters = iters.contiguous()
+        _backward_rows(grad, x, out, tau, iters, scalings, n_iters, log, dx)
     return dx
 
 
-def _backward_lanes(
-    grad: Array, x: Array, out: Array, tau: Array, scalings: Scalings, dx: Array, log: bool
-) -> None:
-    blocks = -(-len(x) // WIDTH)
-    safe, steps, log_steps = scalings
-    share(numba_lanes_linear.backward, blocks, x.size, grad, out, tau, safe, steps, dx, log)
-    if log_steps.size:
-        share(numba_lanes_log.backward, blocks, x.size, grad, x, tau, safe, log_steps, dx, log)
-
-
-def _backward_rows(
-    grad: Array,
-    x: Array,
-    out: Array,
-    tau: Array,
-    iters: Array,
-    scalings: Scalings,
-    dx: Array,
-    log: bool,
-) -> None:
-    safe, A, B, U, V = scalings
-    arrays = (grad, out, tau, iters, safe, A, B, dx, log)
-    if _rows_are_shared(*x.shape[:2]):
-        _share_rows(numba_rows_linear.backward_shared, *arrays)
-    else:
-        share(numba_rows_linear.backward, len(x), x.size, *arrays)
-    if U.size:
-        arrays = (grad, x, tau, iters, safe, U, V, dx, log)
-        share(numba_rows_log.backward, len(x), x.size, *arrays)
-
-
-def matching(x: Tensor) -> Tensor:
-    """The maximising assignment of every matrix, (*, n) int64; a row of -1 where there is none."""
-    n = x.shape[-1]
+def matching(x: Tensor) -> tuple[Tensor, int]:
+    """The maximising assignment of every matrix, (*, n) int64, -1 where there is none; and how many
+    have none.
+    """
     x = x.contiguous()
-    perm = x.new_empty(x.shape[:-1], dtype=torch.int64)
-    if x.numel():
-        xs, perms = _matrices(x), perm.view(-1, n).numpy()
-        share(numba_matching.matching, len(xs), x.numel(), xs, perms)
-    return perm
+    perm = _empty(x.shape[:-1], torch.int64)
+    if not x.numel():
+        return perm, 0
+    n = x.shape[-1]
+    batch = x.numel() // (n * n)
+    size: Size = (x.dtype, batch, batch, n)
+    return perm, jobs.run(jobs.matching, *size, x=x.data_ptr(), perm=perm.data_ptr())
 
 
 def warm_up(n: int | None, dtypes: tuple[torch.dtype, ...]) -> None:

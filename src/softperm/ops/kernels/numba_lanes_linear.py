@@ -118,7 +118,7 @@ def _log_scale(X, rate, top, A, B):
             store(X, at, to_dtype_of(X, s))
 
 
-@njit(nogil=True, **OPTIONS)
+@njit(**OPTIONS)
 def forward(x, tau, out, error, safe, scalings, n_iters, log, keep, lo, hi):
     """S (or log S) and largest row errors of the matrices of blocks lo to hi that stay safe.
 
@@ -211,7 +211,7 @@ def _exp_all(S):
         store(S, at, exp(load(S, at)))
 
 
-@njit(nogil=True, **OPTIONS)
+@njit(**OPTIONS)
 def backward(grad, out, tau, safe, scalings, dx, log, lo, hi):
     """The exact gradient with respect to the safe matrices of blocks lo to hi."""
     n = out.shape[1]

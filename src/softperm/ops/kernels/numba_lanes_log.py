@@ -122,7 +122,7 @@ def _unsafe(safe, first, wanted):
     return wanted.any()
 
 
-@njit(nogil=True, **OPTIONS)
+@njit(**OPTIONS)
 def forward(x, tau, safe, out, error, scalings, n_iters, log, keep, lo, hi):
     """S (or log S) and largest row errors of the matrices of blocks lo to hi that are not safe."""
     n = x.shape[1]
@@ -197,7 +197,7 @@ def _step_back(X, G, speed, U, V, t, du, dv, ratio, e, next_dv):
             store(G, at, load(G, at) - (p * load(dv, j * WIDTH) + w))
 
 
-@njit(nogil=True, **OPTIONS)
+@njit(**OPTIONS)
 def backward(grad, x, tau, safe, scalings, dx, log, lo, hi):
     """The exact gradient with respect to the matrices of blocks lo to hi that are not safe."""
     n = x.shape[1]

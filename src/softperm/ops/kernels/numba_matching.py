@@ -239,9 +239,11 @@ def _augment(X, price, shut, distance, before, vacant, rows, settled, lengths, p
             return True
 
 
-@njit(nogil=True, **OPTIONS)
+@njit(**OPTIONS)
 def matching(x, perm, lo, hi):
-    """Write the maximising assignments of matrices lo to hi to `perm`; -1 where there is none."""
+    """Write the maximising assignments of matrices lo to hi to `perm`, -1 where there is none; the
+    number of matrices without one.
+    """
     n = x.shape[1]
     width = (n + WIDTH - 1) // WIDTH * WIDTH
     X = np.full((n, width), -np.inf, x.dtype)
@@ -250,6 +252,7 @@ def matching(x, perm, lo, hi):
     vacant, lengths = np.zeros(width, np.float64), np.empty(n, np.float64)
     rows, settled = np.empty(n, np.int64), np.empty(n, np.int64)
     now, later = np.empty(n, np.int64), np.empty(n, np.int64)
+    infeasible = 0
     for b in range(lo, hi):
         if _likes_differ(x[b], X, price, rows, perm[b]):
             continue
@@ -274,3 +277,5 @@ def matching(x, perm, lo, hi):
             )
         if not solved:
             perm[b] = -1
+            infeasible += 1
+    return infeasible

@@ -14,15 +14,22 @@ from numba import njit, prange
 from softperm.ops.kernels.numba_lanes import OPTIONS, rate_of
 from softperm.ops.kernels.numba_lanes_linear import largest_scaling
 from softperm.ops.kernels.numba_rows import (
-    copy,
     dot4,
+    exp_all,
     exponentials,
+    log_gradient,
     padded,
     subtract_products,
     sweep,
-    workspace,
 )
-from softperm.ops.kernels.numba_simd import WIDTH, load, splat, store
+from softperm.ops.kernels.numba_simd import (
+    WIDTH,
+    load,
+    load_first,
+    splat,
+    store,
+    store_first,
+)
 
 
 def _parallel(function: Any) -> Any:
@@ -73,16 +80,15 @@ def _chunk_rows(rows, chunks):
 def _iterate(x, rate, tol, chunks, K, top, A, B):
     """Scalings A (l, rows) and B (l + 1, width), 0 for padding; steps done, and if all is safe."""
     n = x.shape[0]
-    rows, width = K.shape
-    step = _chunk_rows(rows, chunks)
-    acc = np.empty((chunks, width), x.dtype)
+    rows, step = A.shape[1], _chunk_rows(A.shape[1], chunks)
+    acc = np.empty((chunks, B.shape[1]), x.dtype)
     B[0, :n], B[0, n:] = 1, 0
     for c in prange(chunks):
         exponentials(x, rate, c * step, min((c + 1) * step, rows), K, top)
     for t in range(A.shape[0]):
         for c in prange(chunks):
             lo, hi = c * step, min((c + 1) * step, rows)
-            sweep(K, n, lo, hi, B, t, top, top, True, A, t, acc, c)
+            sweep(K, lo, hi, B, t, top, top, True, A, t, acc, c)
         if not _column_step(acc, n, A, B, t):
             return t + 1, False
         if tol > 0 and _row_error(K, n, A, B, t) < tol:
@@ -95,50 +101,37 @@ _iterate_parallel = _parallel(_iterate)
 
 
 @njit(**OPTIONS)
-def _write_row(x, rate, log, K, top, A, B, last, v, i, out):
-    """Row i of the result."""
+def _write_row(x, rate, log, top, A, B, last, v, i, out):
+    """Row i of the result, in place of K's."""
     n = x.shape[0]
-    width = K.shape[1]
+    first = (last + 1) * B.shape[1]
     if log:
         u = np.log(A[last, i])
         for j in range(n):
             out[i, j] = (x[i, j] - top[i]) * rate + (u + v[j])
         return
     a = splat(A[last, i])
-    whole = n - n % WIDTH
-    for j in range(0, whole, WIDTH):
-        s = a * load(K, i * width + j) * load(B, (last + 1) * width + j)
-        store(out, i * n + j, s)
-    for j in range(whole, n):
-        out[i, j] = A[last, i] * K[i, j] * B[last + 1, j]
+    rest = n % WIDTH
+    for j in range(0, n - rest, WIDTH):
+        store(out, i * n + j, a * load(out, i * n + j) * load(B, first + j))
+    if rest:
+        at = (i + 1) * n - rest
+        s = a * load_first(out, at, rest) * load(B, first + n - rest)
+        store_first(out, at, s, rest)
 
 
-def _write(x, rate, log, K, top, A, B, last, chunks, out):
-    """S from K and the scalings; log S from the scalings alone, exact where S underflows."""
+def _write(x, rate, log, top, A, B, last, chunks, out):
+    """S in place of K; log S from the scalings alone, exact where S underflows."""
     n = x.shape[0]
-    step = _chunk_rows(K.shape[0], chunks)
+    step = _chunk_rows(A.shape[1], chunks)
     v = np.log(B[last + 1, : n if log else 0])
     for c in prange(chunks):
         for i in range(c * step, min((c + 1) * step, n)):
-            _write_row(x, rate, log, K, top, A, B, last, v, i, out)
+            _write_row(x, rate, log, top, A, B, last, v, i, out)
 
 
 _write_serial = njit(**OPTIONS)(_write)
 _write_parallel = _parallel(_write)
-
-
-@njit(**OPTIONS)
-def _log_gradient(S, grad, log, n, lo, hi, dx, du, acc, c):
-    """dx = d / d log S, its row sums in du and its column sums in row c of acc, rows lo to hi."""
-    acc[c] = 0
-    for i in range(lo, min(hi, n)):
-        row = S.dtype.type(0)
-        for j in range(n):
-            g = grad[i, j] if log else grad[i, j] * S[i, j]
-            dx[i, j] = g
-            row += g
-            acc[c, j] += g
-        du[i] = row
 
 
 @njit(**OPTIONS)
@@ -180,27 +173,26 @@ def _after_sweep(acc, n, B, t):
 def _reverse(grad, out, rate, log, S, A, B, chunks, dx):
     """The gradient with respect to x by way of the scalings of every step."""
     n = grad.shape[0]
-    rows, width = S.shape
-    step = _chunk_rows(rows, chunks)
+    rows, step = A.shape[1], _chunk_rows(A.shape[1], chunks)
     P, Q = np.zeros_like(B), np.zeros_like(A)
-    acc = np.empty((chunks, width), S.dtype)
+    acc = np.empty((chunks, B.shape[1]), S.dtype)
     du, c0, c1 = np.zeros(rows, S.dtype), np.empty(rows, S.dtype), np.empty(rows, S.dtype)
     for c in prange(chunks):
         lo, hi = c * step, min((c + 1) * step, rows)
-        if log or width != n:
-            copy(out, log, lo, hi, S)
-        _log_gradient(S, grad, log, n, lo, hi, dx, du, acc, c)
+        if log:
+            exp_all(out, lo, hi, S)
+        log_gradient(S, grad, log, lo, hi, dx, du, acc, c)
     dv = _column_sums(acc, n)
     A, B = _relative(A, B, n)
     for t in range(A.shape[0] - 1, -1, -1):
         _before_sweep(A, B, t, n, du, dv, P, c0, c1)
         for c in prange(chunks):
             lo, hi = c * step, min((c + 1) * step, rows)
-            sweep(S, n, lo, hi, P, t, c0, c1, False, Q, t, acc, c)
+            sweep(S, lo, hi, P, t, c0, c1, False, Q, t, acc, c)
         dv = _after_sweep(acc, n, B, t)
     for c in prange(chunks):
         lo, hi = c * step, min((c + 1) * step, rows)
-        subtract_products(S, n, lo, hi, A, P, Q, B, rate, dx)
+        subtract_products(S, lo, hi, A, P, Q, B, rate, dx)
 
 
 _reverse_serial = njit(**OPTIONS)(_reverse)
@@ -210,23 +202,22 @@ _reverse_parallel = _parallel(_reverse)
 @njit(**OPTIONS)
 def _forward_one(x, tau, tol, log, out, A, B):
     n = x.shape[0]
-    K, top = workspace(out), np.empty(n, x.dtype)
-    rate = rate_of(tau)
-    done, safe = _iterate_serial(x, rate, tol, 1, K, top, A, B)
+    top, rate = np.empty(n, x.dtype), rate_of(tau)
+    done, safe = _iterate_serial(x, rate, tol, 1, out, top, A, B)
     error = 0.0
     if safe:
-        error = _row_error(K, n, A, B, done - 1)
-        _write_serial(x, rate, log, K, top, A, B, done - 1, 1, out)
+        error = _row_error(out, n, A, B, done - 1)
+        _write_serial(x, rate, log, top, A, B, done - 1, 1, out)
     return done, error, safe
 
 
 @njit(**OPTIONS)
 def _backward_one(grad, out, tau, log, A, B, dx):
-    S = np.empty(padded(out.shape[0]), out.dtype) if log else workspace(out)
+    S = np.empty_like(out) if log else out
     _reverse_serial(grad, out, rate_of(tau), log, S, A, B, 1, dx)
 
 
-@njit(nogil=True, **OPTIONS)
+@njit(**OPTIONS)
 def forward(x, tau, out, iters, error, safe, As, Bs, n_iters, tol, log, lo, hi):
     """Results, steps done and largest row errors of those of matrices lo to hi that stay safe.
 
@@ -240,7 +231,7 @@ def forward(x, tau, out, iters, error, safe, As, Bs, n_iters, tol, log, lo, hi):
         iters[b], error[b], safe[b] = _forward_one(x[b], tau[b], tol, log, out[b], A, B)
 
 
-@njit(nogil=True, **OPTIONS)
+@njit(**OPTIONS)
 def backward(grad, out, tau, iters, safe, As, Bs, dx, log, lo, hi):
     """The exact gradient with respect to those of matrices lo to hi that are safe."""
     for b in range(lo, hi):
@@ -261,12 +252,12 @@ def forward_shared(
     for b in range(x.shape[0]):
         if As.size:
             A, B = As[b], Bs[b]
-        K, rate = workspace(out[b]), rate_of(tau[b])
-        done, safe[b] = _iterate_parallel(x[b], rate, tol, threads, K, top, A, B)
+        rate = rate_of(tau[b])
+        done, safe[b] = _iterate_parallel(x[b], rate, tol, threads, out[b], top, A, B)
         iters[b] = done
         if safe[b]:
-            error[b] = _row_error(K, n, A, B, done - 1)
-            _write_parallel(x[b], rate, log, K, top, A, B, done - 1, threads, out[b])
+            error[b] = _row_error(out[b], n, A, B, done - 1)
+            _write_parallel(x[b], rate, log, top, A, B, done - 1, threads, out[b])
 
 
 def backward_shared(
@@ -275,6 +266,6 @@ def backward_shared(
     """The reverse of `forward_shared`."""
     log, threads = options
     for b in np.flatnonzero(safe):
-        S = np.empty(padded(out.shape[1]), out.dtype) if log else workspace(out[b])
+        S = np.empty_like(out[b]) if log else out[b]
         A, B = As[b, : iters[b]], Bs[b, : iters[b] + 1]
         _reverse_parallel(grad[b], out[b], rate_of(tau[b]), log, S, A, B, threads, dx[b])

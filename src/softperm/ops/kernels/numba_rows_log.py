@@ -117,7 +117,7 @@ def _forward_one(x, rate, tol, log, out, U, V):
     return done, worst
 
 
-@njit(nogil=True, **OPTIONS)
+@njit(**OPTIONS)
 def forward(x, tau, safe, out, iters, error, Us, Vs, n_iters, tol, log, lo, hi):
     """Results, steps done and largest row errors of those of matrices lo to hi that are not safe.
 
@@ -170,7 +170,7 @@ def _step_back(x, rate, u, v, next_v, dx, du, dv, next_dv, ratio, y, e):
             dx[i, j] -= e[j] * dv[j] + w
 
 
-@njit(nogil=True, **OPTIONS)
+@njit(**OPTIONS)
 def backward(grad, x, tau, iters, safe, Us, Vs, dx, log, lo, hi):
     """The exact gradient with respect to those of matrices lo to hi that are not safe."""
     n = x.shape[1]

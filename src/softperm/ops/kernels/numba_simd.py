@@ -16,6 +16,9 @@ from numba.extending import intrinsic, models, overload, register_model
 
 WIDTH = 16
 
+_INT32 = ir.IntType(32)
+_INT32_VECTOR = ir.VectorType(_INT32, WIDTH)
+
 
 class Vector(types.Type):
     """Type of `WIDTH` numbers of one floating dtype."""
@@ -62,12 +65,57 @@ def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.intp, value), codegen
 
 
+def _masked(context: Any, builder: Any, signature: Any, args: Any) -> tuple[Any, Any, Any]:
+    """Pointer, alignment and mask of the first `count` numbers at a position."""
+    array_type, (array, index, count) = signature.args[0], args
+    numbers = ir.VectorType(ir.IntType(64), WIDTH)
+    counts = builder.insert_element(ir.Constant(numbers, ir.Undefined), count, _INT32(0))
+    counts = builder.shuffle_vector(counts, counts, _INT32_VECTOR([0] * WIDTH))
+    mask = builder.icmp_signed("<", ir.Constant(numbers, list(range(WIDTH))), counts)
+    align = _INT32(array_type.dtype.bitwidth // 8)
+    return _pointer(context, builder, array_type, array, index), align, mask
+
+
+def _masked_function(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}")
+
+
+@intrinsic
+def load_first(typingctx: Any, array: Any, index: Any, count: Any) -> Any:
+    """The first `count` of the 16 numbers from flat position `index` on, then zeros."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, align, mask = _masked(context, builder, signature, args)
+        vector = pointer.type.pointee
+        arguments = [pointer, align, mask, ir.Constant(vector, None)]
+        name = f"load.v{WIDTH}f{signature.args[0].dtype.bitwidth}.p0"
+        return builder.call(_masked_function(builder, name, vector, arguments), arguments)
+
+    return Vector(array.dtype)(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_first(typingctx: Any, array: Any, index: Any, value: Any, count: Any) -> Any:
+    """Write the first `count` of 16 numbers from flat position `index` on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array, index, value, count = args
+        pointer, align, mask = _masked(context, builder, signature, (array, index, count))
+        arguments = [value, pointer, align, mask]
+        name = f"store.v{WIDTH}f{signature.args[0].dtype.bitwidth}.p0"
+        function = _masked_function(builder, name, ir.VoidType(), arguments)
+        builder.call(function, arguments)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value, types.intp), codegen
+
+
 def _halves(distance: int) -> tuple[ir.Constant, ir.Constant]:
     """Shuffles that exchange, between two vectors, the elements `distance` apart in index."""
     low = [i if not i & distance else WIDTH + i - distance for i in range(WIDTH)]
     high = [i + distance if not i & distance else WIDTH + i for i in range(WIDTH)]
-    kind = ir.VectorType(ir.IntType(32), WIDTH)
-    return ir.Constant(kind, low), ir.Constant(kind, high)
+    return _INT32_VECTOR(low), _INT32_VECTOR(high)
 
 
 def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
@@ -113,10 +161,8 @@ def splat(typingctx: Any, value: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = ir.VectorType(args[0].type, WIDTH)
-        zero = ir.Constant(ir.IntType(32), 0)
-        single = builder.insert_element(ir.Constant(vector, ir.Undefined), args[0], zero)
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
-        return builder.shuffle_vector(single, single, mask)
+        single = builder.insert_element(ir.Constant(vector, ir.Undefined), args[0], _INT32(0))
+        return builder.shuffle_vector(single, single, _INT32_VECTOR([0] * WIDTH))
 
     return Vector(value)(value), codegen
 

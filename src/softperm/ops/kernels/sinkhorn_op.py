@@ -224,7 +224,7 @@ def sinkhorn(
     Differentiable any number of times with respect to both.
     """
     outputs: ThreeTensors
-    if not is_plain(x) or not is_plain(tau):
+    if not is_plain(x, tau):
         outputs = Sinkhorn.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
     elif torch.is_grad_enabled() and (x.requires_grad or tau.requires_grad):
         outputs = _Eager.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
