@@ -10,8 +10,8 @@ from statistics import median
 
 import torch
 
-_QUICK = 0.02  # seconds; a call below this is warmed in every turn, then timed several times
-_CALLS = 5  # of a quick function in a turn
+_TURN = 0.02  # seconds; a call that takes longer is a turn
+_MOST_CALLS = 50
 
 
 def limit_threads(threads: int) -> None:
@@ -35,7 +35,10 @@ def seconds(function: Callable[[], object], times: int = 1) -> float:
 def one_turn(function: Callable[[], object]) -> list[float]:
     """Seconds of one slow call, or of several quick ones with caches and threads their own."""
     first = seconds(function)
-    return [first] if first > _QUICK else [seconds(function) for _ in range(_CALLS)]
+    if first > _TURN:
+        return [first]
+    calls = min(max(int(_TURN / first), 5), _MOST_CALLS)
+    return [seconds(function) for _ in range(calls)]
 
 
 def medians(

@@ -98,11 +98,20 @@ def _smallest(tau: float | Tensor) -> float:
     return float(tau.detach().min()) if can_read_values(tau) and tau.numel() else torch.inf
 
 
-def _check_values(log_alpha: Tensor, tau: float | Tensor) -> None:
+def _extremes(x: Tensor, backend: Backend) -> tuple[float, float]:
+    """The smallest and the largest entry; the latter is NaN or inf where there is a NaN."""
+    if backend not in ("auto", "numba") or x.dtype.itemsize < 4 or not x.is_contiguous():
+        low, high = x.detach().aminmax()
+        return float(low), float(high)
+    extremes: tuple[float, float] = sinkhorn_op.numba_cpu().extremes(x)
+    return extremes
+
+
+def _check_values(log_alpha: Tensor, tau: float | Tensor, backend: Backend) -> None:
     """Refuse NaN, +inf, magnitudes that overflow, and rows or columns of -inf alone."""
     if not can_read_values(log_alpha) or log_alpha.numel() == 0:
         return
-    low, high = map(float, log_alpha.detach().aminmax())  # one pass; NaN shows in both
+    low, high = _extremes(log_alpha, backend)
     if not high < torch.inf:
         require_log_alpha(log_alpha)  # says which
     smallest = _smallest(tau)
@@ -122,11 +131,11 @@ def _check_values(log_alpha: Tensor, tau: float | Tensor) -> None:
             )
 
 
-def _tau_per_matrix(tau: float | Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """x with the batch dimensions of both, and one temperature for every matrix of it."""
-    dtype = torch_loop.working_dtype(x)
+def _broadcast(tau: float | Tensor, x: Tensor) -> tuple[Tensor, float | Tensor]:
+    """x with the batch dimensions of both, and a temperature: one for all, or one a matrix."""
     if not isinstance(tau, Tensor):
-        return x, torch.full(x.shape[:-2], tau, dtype=dtype, device=x.device)
+        return x, float(tau)
+    dtype = torch_loop.working_dtype(x)
     batch = torch.broadcast_shapes(x.shape[:-2], tau.shape)
     return x.expand(*batch, *x.shape[-2:]), tau.to(x.device, dtype).expand(batch)
 
@@ -165,9 +174,10 @@ def _solve(
     _check_backend(backend, log_alpha.device)
     if grad not in _GRADS:
         raise ValueError(f"grad must be one of {', '.join(_GRADS)}, got {grad!r}")
-    _check_values(log_alpha, tau)
+    _check_values(log_alpha, tau, backend)
     dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
-    x, taus = _tau_per_matrix(tau, log_alpha.to(dtype))
+    x = log_alpha if log_alpha.dtype == dtype else log_alpha.to(dtype)
+    x, taus = _broadcast(tau, x)
     iterate = implicit.sinkhorn if grad == "implicit" else sinkhorn_op.sinkhorn
     out, iters, error = iterate(x, taus, n_iters, float(tol or 0.0), log, backend)
     if grad == "implicit" and out.requires_grad:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from softperm.ops.kernels import torch_loop
-from softperm.ops.kernels.sinkhorn_op import Sinkhorn, ThreeTensors, tau_gradient
+from softperm.ops.kernels.sinkhorn_op import Sinkhorn, ThreeTensors, per_matrix, tau_gradient
 
 _LEAK = 64  # of n eps: above what rounding takes off the smallest pivot of the factorisation
 
@@ -92,8 +92,9 @@ class _Implicit(Sinkhorn):
 
 
 def sinkhorn(
-    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str
+    x: Tensor, tau: float | Tensor, n_iters: int, tol: float, log: bool, backend: str
 ) -> ThreeTensors:
     """As `sinkhorn_op.sinkhorn`, but differentiated as if the iteration had come to its end."""
-    outputs: ThreeTensors = _Implicit.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
+    options = (per_matrix(tau, x), n_iters, tol, log, backend)
+    outputs: ThreeTensors = _Implicit.apply(x, *options)  # type: ignore[no-untyped-call]
     return outputs

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
@@ -66,10 +67,32 @@ def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="cpu")
 
 
+def _temperatures(tau: float | Tensor) -> Given:
+    """The fields of a job's work for one temperature, or one a matrix."""
+    if isinstance(tau, Tensor):
+        return {"tau": tau.data_ptr(), "taus": tau.numel()}
+    return {"temperature": tau}
+
+
+def _array(tau: float | Tensor, batch: int) -> Tensor:
+    """One temperature a matrix."""
+    if isinstance(tau, Tensor):
+        return tau.view(-1)
+    return torch.full((batch,), tau, dtype=torch.float64, device="cpu")
+
+
 def _forward_lanes(
-    x: Tensor, tau: Tensor, out: Tensor, error: Tensor, n_iters: int, log: bool, keep: bool
+    x: Tensor,
+    tau: float | Tensor,
+    out: Tensor,
+    iters: Tensor,
+    error: Tensor,
+    n_iters: int,
+    log: bool,
+    keep: bool,
 ) -> Scalings:
-    n, batch = x.shape[-1], tau.numel()
+    n = x.shape[-1]
+    batch = x.numel() // (n * n)
     blocks = -(-batch // WIDTH)
     kept = blocks if keep else 0
     safe = _empty((batch,), torch.bool)
@@ -78,14 +101,15 @@ def _forward_lanes(
         "n_iters": n_iters,
         "kept": kept,
         "log": log,
+        **_temperatures(tau),
         "x": x.data_ptr(),
-        "tau": tau.data_ptr(),
         "out": out.data_ptr(),
+        "iters": iters.data_ptr(),
         "error": error.data_ptr(),
         "safe": safe.data_ptr(),
     }
     size: Size = (x.dtype, blocks, batch, n)
-    if not jobs.run(jobs.lanes_forward, *size, A=steps.data_ptr(), **given):
+    if not jobs.run(jobs.lanes_forward, *size, A=steps.data_ptr(), **given).unsafe:
         return [safe, steps]
     log_steps = _empty(steps.shape, torch.float64)
     jobs.run(jobs.lanes_log_forward, *size, A=log_steps.data_ptr(), **given)
@@ -96,21 +120,22 @@ def _backward_lanes(
     grad: Tensor,
     x: Tensor,
     out: Tensor,
-    tau: Tensor,
+    tau: float | Tensor,
     scalings: Sequence[Tensor],
     n_iters: int,
     log: bool,
     dx: Tensor,
 ) -> None:
     safe, steps, *log_steps = scalings
-    n, batch = x.shape[-1], tau.numel()
+    n = x.shape[-1]
+    batch = x.numel() // (n * n)
     blocks = -(-batch // WIDTH)
     given: Given = {
         "n_iters": n_iters,
         "kept": blocks,
         "log": log,
+        **_temperatures(tau),
         "x": x.data_ptr(),
-        "tau": tau.data_ptr(),
         "out": out.data_ptr(),
         "safe": safe.data_ptr(),
         "grad": grad.data_ptr(),
@@ -124,7 +149,7 @@ def _backward_lanes(
 
 def _forward_rows(
     x: Tensor,
-    tau: Tensor,
+    tau: float | Tensor,
     out: Tensor,
     iters: Tensor,
     error: Tensor,
@@ -133,7 +158,8 @@ def _forward_rows(
     log: bool,
     keep: bool,
 ) -> Scalings:
-    n, batch = x.shape[-1], tau.numel()
+    n = x.shape[-1]
+    batch = x.numel() // (n * n)
     kept = batch if keep else 0
     rows, width = padded(n)
     safe = _empty((batch,), torch.bool)
@@ -143,8 +169,8 @@ def _forward_rows(
         "kept": kept,
         "log": log,
         "tol": tol,
+        **_temperatures(tau),
         "x": x.data_ptr(),
-        "tau": tau.data_ptr(),
         "out": out.data_ptr(),
         "iters": iters.data_ptr(),
         "error": error.data_ptr(),
@@ -152,12 +178,13 @@ def _forward_rows(
     }
     size: Size = (x.dtype, batch, batch, n)
     if _rows_are_shared(batch, n):
-        flat = (tau.view(-1), out.view(-1, n, n), iters.view(-1), error.view(-1), safe, A, B)
-        arrays = (x.view(-1, n, n), *flat)
+        arrays = [x.view(-1, n, n), _array(tau, batch), out.view(-1, n, n)]
+        arrays += [iters.view(-1), error.view(-1), safe, A, B]
         _share_rows(numba_rows_linear.forward_shared, arrays, n_iters, tol, log)
         unsafe = not safe.all()
     else:
-        unsafe = jobs.run(jobs.rows_forward, *size, A=A.data_ptr(), B=B.data_ptr(), **given) > 0
+        done = jobs.run(jobs.rows_forward, *size, A=A.data_ptr(), B=B.data_ptr(), **given)
+        unsafe = done.unsafe > 0
     if not unsafe:
         return [safe, A, B]
     U = _empty((kept, n_iters, n), torch.float64)
@@ -170,7 +197,7 @@ def _backward_rows(
     grad: Tensor,
     x: Tensor,
     out: Tensor,
-    tau: Tensor,
+    tau: float | Tensor,
     iters: Tensor,
     scalings: Sequence[Tensor],
     n_iters: int,
@@ -178,13 +205,14 @@ def _backward_rows(
     dx: Tensor,
 ) -> None:
     safe, A, B, *log_scalings = scalings
-    n, batch = x.shape[-1], tau.numel()
+    n = x.shape[-1]
+    batch = x.numel() // (n * n)
     given: Given = {
         "n_iters": n_iters,
         "kept": batch,
         "log": log,
+        **_temperatures(tau),
         "x": x.data_ptr(),
-        "tau": tau.data_ptr(),
         "out": out.data_ptr(),
         "iters": iters.data_ptr(),
         "safe": safe.data_ptr(),
@@ -193,8 +221,8 @@ def _backward_rows(
     }
     size: Size = (x.dtype, batch, batch, n)
     if _rows_are_shared(batch, n):
-        matrices, flat = (grad.view(-1, n, n), out.view(-1, n, n)), (tau.view(-1), iters.view(-1))
-        arrays = (*matrices, *flat, safe, A, B, dx.view(-1, n, n))
+        arrays = [grad.view(-1, n, n), out.view(-1, n, n), _array(tau, batch), iters.view(-1)]
+        arrays += [safe, A, B, dx.view(-1, n, n)]
         _share_rows(numba_rows_linear.backward_shared, arrays, log)
     else:
         jobs.run(jobs.rows_backward, *size, A=A.data_ptr(), B=B.data_ptr(), **given)
@@ -204,19 +232,19 @@ def _backward_rows(
 
 
 def forward(
-    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, keep: bool = False
+    x: Tensor, tau: float | Tensor, n_iters: int, tol: float, log: bool, keep: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Scalings]:
     """S (or log S) of every matrix, the iterations done, the largest row error, and for `keep` the
     scalings of every step.
     """
-    x, tau = x.contiguous(), tau.contiguous()
+    x, tau = x.contiguous(), tau.contiguous() if isinstance(tau, Tensor) else tau
     out = torch.empty_like(x)
-    iters = torch.full(tau.shape, n_iters, device="cpu")
-    error = _empty(tau.shape, x.dtype)
+    *shape, n, _ = x.shape
+    iters, error = _empty(shape, torch.int64), _empty(shape, x.dtype)
     if not x.numel():
-        return out, iters, error.zero_(), []
-    if _in_lanes(tau.numel(), x.shape[-1], tol):
-        scalings = _forward_lanes(x, tau, out, error, n_iters, log, keep)
+        return out, iters.fill_(n_iters), error.zero_(), []
+    if _in_lanes(iters.numel(), n, tol):
+        scalings = _forward_lanes(x, tau, out, iters, error, n_iters, log, keep)
     else:
         scalings = _forward_rows(x, tau, out, iters, error, n_iters, tol, log, keep)
     return out, iters, error, scalings if keep else []
@@ -225,7 +253,7 @@ def forward(
 def backward(
     grad: Tensor,
     x: Tensor,
-    tau: Tensor,
+    tau: float | Tensor,
     iters: Tensor,
     n_iters: int,
     tol: float,
@@ -237,13 +265,14 @@ def backward(
 
     Where the result and the scalings were not kept they are computed again.
     """
-    x, tau, grad = x.contiguous(), tau.contiguous(), grad.contiguous()
+    x, tau = x.contiguous(), tau.contiguous() if isinstance(tau, Tensor) else tau
+    grad = grad.contiguous()
     dx = torch.empty_like(x)
     if not x.numel():
         return dx
     if out is None or not scalings:
         out, _, _, scalings = forward(x, tau, n_iters, tol, log, keep=True)
-    if _in_lanes(tau.numel(), x.shape[-1], tol):
+    if _in_lanes(iters.numel(), x.shape[-1], tol):
         _backward_lanes(grad, x, out, tau, scalings, n_iters, log, dx)
     else:
         iters = iters.contiguous()
@@ -262,7 +291,19 @@ def matching(x: Tensor) -> tuple[Tensor, int]:
     n = x.shape[-1]
     batch = x.numel() // (n * n)
     size: Size = (x.dtype, batch, batch, n)
-    return perm, jobs.run(jobs.matching, *size, x=x.data_ptr(), perm=perm.data_ptr())
+    done = jobs.run(jobs.matching, *size, x=x.data_ptr(), perm=perm.data_ptr())
+    return perm, done.unsafe
+
+
+def extremes(x: Tensor) -> tuple[float, float]:
+    """The smallest and the largest entry; the latter is inf where there is a NaN."""
+    n = x.shape[-1]
+    batch = x.numel() // (n * n)
+    found = (ctypes.c_double * (2 * torch.get_num_threads()))()
+    size: Size = (x.dtype, batch * n, batch, n)
+    done = jobs.run(jobs.extremes, *size, x=x.data_ptr(), out=ctypes.addressof(found))
+    used = found[: 2 * done.parts]
+    return min(used[::2]), max(used[1::2])
 
 
 def warm_up(n: int | None, dtypes: tuple[torch.dtype, ...]) -> None:
@@ -279,3 +320,4 @@ def warm_up(n: int | None, dtypes: tuple[torch.dtype, ...]) -> None:
                 out, iters, _, scalings = forward(x, tau, 1, tol, False, keep=True)
                 backward(x, x, tau, iters, 1, tol, False, out, scalings)
         matching(x[:1, :1, :1])
+        extremes(x)

@@ -25,6 +25,7 @@ from softperm.ops.kernels import (
     numba_rows_linear,
     numba_rows_log,
 )
+from softperm.ops.kernels.numba_extremes import extremes as range_of
 from softperm.ops.kernels.numba_lanes import OPTIONS
 from softperm.ops.kernels.numba_rows import padded
 from softperm.ops.kernels.numba_simd import WIDTH
@@ -35,10 +36,12 @@ _SERIAL_BELOW = 8_000  # entries in a batch below which waking a thread costs mo
 # next, done   parts begun and ended
 # unsafe       matrices left to the log domain; of `matching`, those that allow no permutation
 # parts        into which the units, matrices or blocks of them, are cut
+# taus         temperatures: one a matrix, or one for all
 # kept         units whose scalings are kept: all or none
 # x to perm    addresses of arrays
+# temperature  where there is no array of them
 _COUNTERS = ("next", "done", "unsafe")
-_SIZES = ("parts", "units", "batch", "n", "n_iters", "kept", "log")
+_SIZES = ("parts", "units", "batch", "n", "taus", "n_iters", "kept", "log")
 _ARRAYS = ("x", "tau", "out", "iters", "error", "safe", "A", "B", "grad", "dx", "perm")
 _NEXT, _DONE, _UNSAFE = range(3)
 
@@ -49,6 +52,7 @@ class Work(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in _COUNTERS + _SIZES + _ARRAYS),
         ("tol", ctypes.c_double),
+        ("temperature", ctypes.c_double),
     )
 
 
@@ -91,9 +95,9 @@ def _add(typingctx: Any, pointer: Any, counter: Any, amount: Any) -> Any:
 
 @njit(**OPTIONS)
 def _begin(pointer, work):
-    """The units lo to hi of the next part."""
+    """The next part, and its units lo to hi."""
     part = _add(pointer, _NEXT, 1)
-    return work.units * part // work.parts, work.units * (part + 1) // work.parts
+    return part, work.units * part // work.parts, work.units * (part + 1) // work.parts
 
 
 @njit(**OPTIONS)
@@ -106,6 +110,12 @@ def _matrices(pointer, work, address):
 def _flat(pointer, work, address):
     """One number a matrix."""
     return carray(_to(pointer, address), work.batch)
+
+
+@njit(**OPTIONS)
+def _taus(work):
+    """Temperatures."""
+    return carray(_to(np.float64, work.tau), work.taus)
 
 
 @njit(**OPTIONS)
@@ -134,21 +144,22 @@ def _end(pointer, safe, lo, hi):
 def lanes_forward(pointer):
     """`numba_lanes_linear.forward`; the units are blocks."""
     work = carray(_cast(pointer), 1)[0]
-    lo, hi = _begin(pointer, work)
+    _, lo, hi = _begin(pointer, work)
     x, out = _matrices(pointer, work, work.x), _matrices(pointer, work, work.out)
-    tau, error = _flat(np.float64, work, work.tau), _flat(pointer, work, work.error)
+    tau, error = _taus(work), _flat(pointer, work, work.error)
     safe, steps = _flat(np.uint8, work, work.safe), _lane_steps(pointer, work)
     options = (work.n_iters, work.log != 0, work.kept != 0)
     numba_lanes_linear.forward(x, tau, out, error, safe, steps, *options, lo, hi)
+    _flat(np.int64, work, work.iters)[lo * WIDTH : hi * WIDTH] = work.n_iters
     _end(pointer, safe, lo * WIDTH, hi * WIDTH)
 
 
 def lanes_log_forward(pointer):
     """`numba_lanes_log.forward`; the units are blocks."""
     work = carray(_cast(pointer), 1)[0]
-    lo, hi = _begin(pointer, work)
+    _, lo, hi = _begin(pointer, work)
     x, out = _matrices(pointer, work, work.x), _matrices(pointer, work, work.out)
-    tau, error = _flat(np.float64, work, work.tau), _flat(pointer, work, work.error)
+    tau, error = _taus(work), _flat(pointer, work, work.error)
     safe, steps = _flat(np.uint8, work, work.safe), _lane_steps(np.float64, work)
     options = (work.n_iters, work.log != 0, work.kept != 0)
     numba_lanes_log.forward(x, tau, safe, out, error, steps, *options, lo, hi)
@@ -158,9 +169,9 @@ def lanes_log_forward(pointer):
 def lanes_backward(pointer):
     """`numba_lanes_linear.backward`; the units are blocks."""
     work = carray(_cast(pointer), 1)[0]
-    lo, hi = _begin(pointer, work)
+    _, lo, hi = _begin(pointer, work)
     grad, out = _matrices(pointer, work, work.grad), _matrices(pointer, work, work.out)
-    dx, tau = _matrices(pointer, work, work.dx), _flat(np.float64, work, work.tau)
+    dx, tau = _matrices(pointer, work, work.dx), _taus(work)
     safe, steps = _flat(np.uint8, work, work.safe), _lane_steps(pointer, work)
     numba_lanes_linear.backward(grad, out, tau, safe, steps, dx, work.log != 0, lo, hi)
     _add(pointer, _DONE, 1)
@@ -169,9 +180,9 @@ def lanes_backward(pointer):
 def lanes_log_backward(pointer):
     """`numba_lanes_log.backward`; the units are blocks."""
     work = carray(_cast(pointer), 1)[0]
-    lo, hi = _begin(pointer, work)
+    _, lo, hi = _begin(pointer, work)
     grad, x = _matrices(pointer, work, work.grad), _matrices(pointer, work, work.x)
-    dx, tau = _matrices(pointer, work, work.dx), _flat(np.float64, work, work.tau)
+    dx, tau = _matrices(pointer, work, work.dx), _taus(work)
     safe, steps = _flat(np.uint8, work, work.safe), _lane_steps(np.float64, work)
     numba_lanes_log.backward(grad, x, tau, safe, steps, dx, work.log != 0, lo, hi)
     _add(pointer, _DONE, 1)
@@ -180,9 +191,9 @@ def lanes_log_backward(pointer):
 def rows_forward(pointer):
     """`numba_rows_linear.forward`; the units are matrices."""
     work = carray(_cast(pointer), 1)[0]
-    lo, hi = _begin(pointer, work)
+    _, lo, hi = _begin(pointer, work)
     x, out = _matrices(pointer, work, work.x), _matrices(pointer, work, work.out)
-    tau, error = _flat(np.float64, work, work.tau), _flat(pointer, work, work.error)
+    tau, error = _taus(work), _flat(pointer, work, work.error)
     iters, safe = _flat(np.int64, work, work.iters), _flat(np.uint8, work, work.safe)
     A, B = _row_steps(pointer, work, *padded(work.n))
     options = (work.n_iters, work.tol, work.log != 0)
@@ -193,9 +204,9 @@ def rows_forward(pointer):
 def rows_log_forward(pointer):
     """`numba_rows_log.forward`; the units are matrices."""
     work = carray(_cast(pointer), 1)[0]
-    lo, hi = _begin(pointer, work)
+    _, lo, hi = _begin(pointer, work)
     x, out = _matrices(pointer, work, work.x), _matrices(pointer, work, work.out)
-    tau, error = _flat(np.float64, work, work.tau), _flat(pointer, work, work.error)
+    tau, error = _taus(work), _flat(pointer, work, work.error)
     iters, safe = _flat(np.int64, work, work.iters), _flat(np.uint8, work, work.safe)
     U, V = _row_steps(np.float64, work, work.n, work.n)
     options = (work.n_iters, work.tol, work.log != 0)
@@ -206,9 +217,9 @@ def rows_log_forward(pointer):
 def rows_backward(pointer):
     """`numba_rows_linear.backward`; the units are matrices."""
     work = carray(_cast(pointer), 1)[0]
-    lo, hi = _begin(pointer, work)
+    _, lo, hi = _begin(pointer, work)
     grad, out = _matrices(pointer, work, work.grad), _matrices(pointer, work, work.out)
-    dx, tau = _matrices(pointer, work, work.dx), _flat(np.float64, work, work.tau)
+    dx, tau = _matrices(pointer, work, work.dx), _taus(work)
     iters, safe = _flat(np.int64, work, work.iters), _flat(np.uint8, work, work.safe)
     A, B = _row_steps(pointer, work, *padded(work.n))
     numba_rows_linear.backward(grad, out, tau, iters, safe, A, B, dx, work.log != 0, lo, hi)
@@ -218,9 +229,9 @@ def rows_backward(pointer):
 def rows_log_backward(pointer):
     """`numba_rows_log.backward`; the units are matrices."""
     work = carray(_cast(pointer), 1)[0]
-    lo, hi = _begin(pointer, work)
+    _, lo, hi = _begin(pointer, work)
     grad, x = _matrices(pointer, work, work.grad), _matrices(pointer, work, work.x)
-    dx, tau = _matrices(pointer, work, work.dx), _flat(np.float64, work, work.tau)
+    dx, tau = _matrices(pointer, work, work.dx), _taus(work)
     iters, safe = _flat(np.int64, work, work.iters), _flat(np.uint8, work, work.safe)
     U, V = _row_steps(np.float64, work, work.n, work.n)
     numba_rows_log.backward(grad, x, tau, iters, safe, U, V, dx, work.log != 0, lo, hi)
@@ -230,10 +241,20 @@ def rows_log_backward(pointer):
 def matching(pointer):
     """`numba_matching.matching`; the units are matrices."""
     work = carray(_cast(pointer), 1)[0]
-    lo, hi = _begin(pointer, work)
+    _, lo, hi = _begin(pointer, work)
     perm = carray(_to(np.int64, work.perm), (work.batch, work.n))
     infeasible = numba_matching.matching(_matrices(pointer, work, work.x), perm, lo, hi)
     _add(pointer, _UNSAFE, infeasible)
+    _add(pointer, _DONE, 1)
+
+
+def extremes(pointer):
+    """`numba_extremes.extremes`, two numbers a part in `out`; the units are rows."""
+    work = carray(_cast(pointer), 1)[0]
+    part, lo, hi = _begin(pointer, work)
+    x = carray(_to(pointer, work.x), work.batch * work.n * work.n)
+    out = carray(_to(np.float64, work.out), 2 * work.parts)
+    out[2 * part], out[2 * part + 1] = range_of(x, lo * work.n, hi * work.n)
     _add(pointer, _DONE, 1)
 
 
@@ -249,7 +270,7 @@ def _compiled(job: Callable[..., None], dtype: torch.dtype) -> Any:
 
 def run(
     job: Callable[..., None], dtype: torch.dtype, units: int, batch: int, n: int, **fields: float
-) -> int:
+) -> Work:
     """Do a job for a batch of matrices, in as many threads as pay.
 
     Arguments:
@@ -261,7 +282,7 @@ def run(
         fields: Further fields of `Work`; the arrays are contiguous.
 
     Returns:
-        The number of unsafe matrices; of those without a permutation for `matching`.
+        The work, done.
 
     Raises:
         MemoryError: there is no memory for the working arrays of a thread.
@@ -269,10 +290,11 @@ def run(
     threads = 1 if batch * n * n < _SERIAL_BELOW else min(torch.get_num_threads(), units)
     work = Work(parts=threads, units=units, batch=batch, n=n, **fields)
     function, pointer = _compiled(job, dtype), ctypes.addressof(work)
+    if work.taus == 0:
+        work.taus, work.tau = 1, pointer + Work.temperature.offset
     call_in_threads(function, pointer, threads)
     while work.next < threads:
         function(pointer)
     if work.done < threads:  # Numba has printed why
         raise MemoryError(f"no memory for the working arrays of {job.__name__} at n = {n}")
-    unsafe: int = work.unsafe
-    return unsafe
+    return work

@@ -228,7 +228,9 @@ def forward(x, tau, out, iters, error, safe, As, Bs, n_iters, tol, log, lo, hi):
     for b in range(lo, hi):
         if As.size:
             A, B = As[b], Bs[b]
-        iters[b], error[b], safe[b] = _forward_one(x[b], tau[b], tol, log, out[b], A, B)
+        iters[b], error[b], safe[b] = _forward_one(
+            x[b], tau[min(b, tau.size - 1)], tol, log, out[b], A, B
+        )
 
 
 @njit(**OPTIONS)
@@ -237,7 +239,7 @@ def backward(grad, out, tau, iters, safe, As, Bs, dx, log, lo, hi):
     for b in range(lo, hi):
         if safe[b]:
             A, B = As[b, : iters[b]], Bs[b, : iters[b] + 1]
-            _backward_one(grad[b], out[b], tau[b], log, A, B, dx[b])
+            _backward_one(grad[b], out[b], tau[min(b, tau.size - 1)], log, A, B, dx[b])
 
 
 def forward_shared(

@@ -129,7 +129,8 @@ def forward(x, tau, safe, out, iters, error, Us, Vs, n_iters, tol, log, lo, hi):
         if not safe[b]:
             if Us.size:
                 U, V = Us[b], Vs[b]
-            iters[b], error[b] = _forward_one(x[b], rate_of(tau[b]), tol, log, out[b], U, V)
+            rate = rate_of(tau[min(b, tau.size - 1)])
+            iters[b], error[b] = _forward_one(x[b], rate, tol, log, out[b], U, V)
 
 
 @njit(**OPTIONS)
@@ -180,7 +181,7 @@ def backward(grad, x, tau, iters, safe, Us, Vs, dx, log, lo, hi):
     for b in range(lo, hi):
         if safe[b]:
             continue
-        rate, done = rate_of(tau[b]), iters[b]
+        rate, done = rate_of(tau[min(b, tau.size - 1)]), iters[b]
         U, V = Us[b], Vs[b]
         _log_gradient(grad[b], x[b], rate, U[done - 1], V[done], log, dx[b], du, dv, y, e)
         for t in range(done - 1, -1, -1):

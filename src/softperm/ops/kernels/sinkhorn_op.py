@@ -21,7 +21,8 @@ HAS_TRITON = find_spec("triton") is not None
 
 
 @cache
-def _numba_cpu() -> Any:
+def numba_cpu() -> Any:
+    """The module of the CPU kernels."""
     from softperm.ops.kernels import numba_cpu  # Numba takes half a second to import
 
     return numba_cpu
@@ -34,11 +35,19 @@ def _triton_gpu() -> Any:
     return triton_gpu
 
 
+def per_matrix(tau: float | Tensor, x: Tensor) -> Tensor:
+    """One temperature a matrix of x."""
+    if isinstance(tau, Tensor):
+        return tau
+    dtype = torch_loop.working_dtype(x)
+    return torch.full(x.shape[:-2], tau, dtype=dtype, device=x.device)
+
+
 def _kernel(x: Tensor, backend: str) -> Any:
     """The module that computes: `forward` and `backward`."""
     if backend == "triton" or (backend == "auto" and HAS_TRITON and x.is_cuda):
         return _triton_gpu()
-    return torch_loop if backend == "torch" or not x.is_cpu else _numba_cpu()
+    return torch_loop if backend == "torch" or not x.is_cpu else numba_cpu()
 
 
 @torch.library.custom_op("softperm::sinkhorn", mutates_args=())
@@ -113,12 +122,6 @@ def tau_gradient(dx: Tensor, x: Tensor, tau: Tensor) -> Tensor:
     return -products.sum((-2, -1)) / tau
 
 
-def _gradients(ctx: Any, dx: Tensor, x: Tensor, tau: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients with respect to the arguments of `Sinkhorn` and `_Eager`."""
-    dtau = tau_gradient(dx, x, tau) if ctx.needs_input_grad[1] else None
-    return dx, dtau, None, None, None, None
-
-
 class Sinkhorn(torch.autograd.Function):
     """The iterate, with its gradient with respect to x and tau, for whatever traces or maps it."""
 
@@ -142,38 +145,55 @@ class Sinkhorn(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, tau, iters = ctx.saved_tensors
         dx = _SinkhornBackward.apply(grads[0], x, tau, iters, *ctx.options)  # type: ignore[no-untyped-call]
-        return _gradients(ctx, dx, x, tau)
+        dtau = tau_gradient(dx, x, tau) if ctx.needs_input_grad[1] else None
+        return dx, dtau, None, None, None, None
 
 
 class _Eager(torch.autograd.Function):
-    """The same where nothing is traced or mapped.
+    """The same where nothing is traced or mapped: the iterate alone, the rest goes to `info`.
 
-    Dispatching an operator costs more than solving 64 small matrices, and here the reverse pass may
-    use what the forward pass has left instead of computing it again.
+    Dispatching an operator costs more than solving 64 small matrices, and so does every output or
+    operation that can be done without; and here the reverse pass may use what the forward pass has
+    left instead of computing it again.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str
-    ) -> ThreeTensors:
+        ctx: Any,
+        x: Tensor,
+        tau: float | Tensor,
+        n_iters: int,
+        tol: float,
+        log: bool,
+        backend: str,
+        info: list[Tensor],
+    ) -> Tensor:
         kernel = _kernel(x, backend)
-        out, iters, error, scalings = kernel.forward(x, tau, n_iters, tol, log, keep=True)
+        result: tuple[Tensor, Tensor, Tensor, list[Tensor]]
+        result = kernel.forward(x, tau, n_iters, tol, log, keep=True)
+        out, iters, error, scalings = result
+        info += [iters, error]
         ctx.options = (n_iters, tol, log, backend)
-        ctx.mark_non_differentiable(iters, error)
-        ctx.save_for_backward(x, tau, iters, out, *scalings)
-        return out, iters, error
+        ctx.tau = tau if isinstance(tau, float) else None
+        given = scalings if isinstance(tau, float) else [*scalings, tau]
+        ctx.save_for_backward(x, iters, out, *given)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, tau, iters, out, *scalings = ctx.saved_tensors
+        x, iters, out, *scalings = ctx.saved_tensors
+        tau = scalings.pop() if ctx.tau is None else ctx.tau
         n_iters, tol, log, backend = ctx.options
-        grad = grads[0]
+        grad, dtau = grads[0], None
         if torch.is_grad_enabled() or not is_plain(grad):
-            dx = _SinkhornBackward.apply(grad, x, tau, iters, *ctx.options)  # type: ignore[no-untyped-call]
+            options = (per_matrix(tau, x), iters, *ctx.options)
+            dx = _SinkhornBackward.apply(grad, x, *options)  # type: ignore[no-untyped-call]
         else:
-            options = (n_iters, tol, log, out, scalings)
-            dx = _kernel(x, backend).backward(grad, x, tau, iters, *options)
-        return _gradients(ctx, dx, x, tau)
+            options = (tau, iters, n_iters, tol, log, out, scalings)
+            dx = _kernel(x, backend).backward(grad, x, *options)
+        if ctx.needs_input_grad[1]:
+            dtau = tau_gradient(dx, x, tau)
+        return dx, dtau, None, None, None, None, None
 
 
 class _SinkhornBackward(torch.autograd.Function):
@@ -216,18 +236,26 @@ class _SinkhornBackward(torch.autograd.Function):
 
 
 def sinkhorn(
-    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str
+    x: Tensor, tau: float | Tensor, n_iters: int, tol: float, log: bool, backend: str
 ) -> ThreeTensors:
     """S (or log S) of x / tau, the iterations done and the row errors, one a matrix.
 
-    x is float32 or float64, (*, n, n); tau float64 (float32 where the device has no float64), (*).
-    Differentiable any number of times with respect to both.
+    x is float32 or float64, (*, n, n); tau a float, or float64 (float32 where the device has no
+    float64), (*). Differentiable any number of times with respect to both.
     """
     outputs: ThreeTensors
-    if not is_plain(x, tau):
+    plain = is_plain(x, tau) if isinstance(tau, Tensor) else is_plain(x)
+    if not (plain and x.is_cpu and backend in ("auto", "numba")):
+        tau = per_matrix(tau, x)
+    if not plain:
         outputs = Sinkhorn.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
-    elif torch.is_grad_enabled() and (x.requires_grad or tau.requires_grad):
-        outputs = _Eager.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
+    elif torch.is_grad_enabled() and (
+        x.requires_grad or (isinstance(tau, Tensor) and tau.requires_grad)
+    ):
+        info: list[Tensor] = []
+        out = _Eager.apply(x, tau, n_iters, tol, log, backend, info)  # type: ignore[no-untyped-call]
+        iters, error = info
+        outputs = (out, iters, error)
     else:
         outputs = _kernel(x, backend).forward(x, tau, n_iters, tol, log)[:3]
     return outputs
