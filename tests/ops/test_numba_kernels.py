@@ -174,3 +174,34 @@ def test_a_large_matrix_is_shared_out(
     assert_within(dx, wanted_dx, N_ITERS * bound * max(1.0, float(wanted_dx.abs().max())))
     assert shared == ["forward_shared", "backward_shared"]
     assert torch.equal(operator(x, 1.0, N_ITERS), out.detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [1, 2, 4, 5, 17, 40])
+@pytest.mark.parametrize("batch", [1, 9])
+def test_extremes(batch: int, n: int, dtype: torch.dtype) -> None:
+    x = references.matrices((batch, n, n), seed=n).to(dtype)
+    assert numba_cpu.extremes(x) == (x.min().item(), x.max().item())
+    for place in {0, x.numel() // 2, x.numel() - 1}:
+        for value in (-torch.inf, torch.inf, torch.nan):
+            y = x.clone()
+            y.view(-1)[place] = value
+            low, high = numba_cpu.extremes(y)
+            assert (low == -torch.inf) == (value == -torch.inf)
+            assert (high == torch.inf) == (value != -torch.inf)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("tau", [1.0, 0.02])
+def test_one_temperature_for_all_is_one_for_each(
+    path: str, tau: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    force(path, monkeypatch)
+    x, taus, grad = problem(3, 6, (tau,), torch.float32)
+
+    def both(tau: float | Tensor) -> tuple[Tensor, Tensor]:
+        out, iters, _, kept = numba_cpu.forward(x, tau, N_ITERS, 0.0, False, keep=True)
+        return out, numba_cpu.backward(grad, x, tau, iters, N_ITERS, 0.0, False, out, kept)
+
+    for one, each in zip(both(tau), both(taus), strict=True):
+        assert torch.equal(one, each)
