@@ -55,6 +55,7 @@ def test_run_folder_is_complete(run: Path) -> None:
         "model.json",
         "curves.png",
         "puzzles.png",
+        "failures.png",
         "temperatures.png",
     }
     assert len((run / "metrics.csv").read_text().splitlines()) == 3

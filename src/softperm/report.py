@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from softperm.tasks import Jigsaw, Sorting, Task
 from softperm.training.run import Run
 
 _EXAMPLES = 6
+_FAILURE_COLUMNS = ("original", "scrambled", "restored", "difference")
 _UP_TO_IDENTICAL = "_up_to_identical"
 
 
@@ -66,6 +68,30 @@ def draw_puzzles(task: Jigsaw, net: SinkhornNet, device: torch.device, run: Run)
 
 
 @torch.no_grad()
+def draw_failures(task: Jigsaw, net: SinkhornNet, device: torch.device, run: Run) -> list[Path]:
+    """The first test puzzles that are not restored exactly, if there are any."""
+    k = task.puzzle.pieces
+    found: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
+    wrong: list[int] = []
+    for pieces, scrambled, _, perm in task.solved(net, device):
+        restored = apply_permutation(perm, scrambled)
+        unlike = (restored != pieces).flatten(2).any(-1).sum(-1)  # pieces of every image
+        for i in unlike.nonzero().flatten()[: _EXAMPLES - len(wrong)].tolist():
+            difference = (restored[i].int() - pieces[i].int()).abs()
+            difference = difference * 255 // difference.max()
+            images = (pieces[i], scrambled[i], restored[i], difference.to(pieces.dtype))
+            for title, image in zip(_FAILURE_COLUMNS, images, strict=True):
+                found[title].append(assemble(image, k))
+            wrong.append(int(unlike[i]))
+        if len(wrong) == _EXAMPLES:
+            break
+    if not wrong:
+        return []
+    columns = {title: torch.stack(images) for title, images in found.items()}
+    return [save(plot_puzzles(columns, k, wrong), run.folder / "failures.png")]
+
+
+@torch.no_grad()
 def draw_sorting(task: Sorting, net: SinkhornNet, device: torch.device, run: Run) -> list[Path]:
     """The permutation matrices of one test list, whose items are in ascending order.
 
@@ -81,6 +107,7 @@ def draw(task: Task, net: SinkhornNet, device: torch.device, run: Run) -> list[P
     pictures = draw_curves(run)
     if isinstance(task, Jigsaw):
         pictures += draw_puzzles(task, net, device, run)
+        pictures += draw_failures(task, net, device, run)
     elif isinstance(task, Sorting):
         pictures += draw_sorting(task, net, device, run)
     return pictures
