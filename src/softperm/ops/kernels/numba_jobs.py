@@ -32,6 +32,7 @@ from softperm.ops.kernels.numba_simd import WIDTH
 from softperm.ops.kernels.threads import Function, call_in_threads
 
 _SERIAL_BELOW = 8_000  # entries in a batch below which waking a thread costs more than it saves
+_LOG_EFFORT = 8  # of an entry in the log domain, which has an exponential in every step
 
 # next, done   parts begun and ended
 # unsafe       matrices left to the log domain; of `matching`, those that allow no permutation
@@ -287,7 +288,8 @@ def run(
     Raises:
         MemoryError: there is no memory for the working arrays of a thread.
     """
-    threads = 1 if batch * n * n < _SERIAL_BELOW else min(torch.get_num_threads(), units)
+    effort = batch * n * n * (_LOG_EFFORT if "log" in job.__name__ else 1)
+    threads = 1 if effort < _SERIAL_BELOW else min(torch.get_num_threads(), units)
     work = Work(parts=threads, units=units, batch=batch, n=n, **fields)
     function, pointer = _compiled(job, dtype), ctypes.addressof(work)
     if work.taus == 0:
