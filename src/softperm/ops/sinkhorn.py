@@ -178,10 +178,13 @@ def _solve(
     dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
     x = log_alpha if log_alpha.dtype == dtype else log_alpha.to(dtype)
     x, taus = _broadcast(tau, x)
-    iterate = implicit.sinkhorn if grad == "implicit" else sinkhorn_op.sinkhorn
-    out, iters, error = iterate(x, taus, n_iters, float(tol or 0.0), log, backend)
-    if grad == "implicit" and out.requires_grad:
-        _require_converged(iters, error, tol)
+    options = (n_iters, float(tol or 0.0), log, backend)
+    if grad == "implicit":
+        out, iters, error = implicit.sinkhorn(x, taus, *options)
+        if out.requires_grad:
+            _require_converged(iters, error, tol)
+    else:
+        out, iters, error = sinkhorn_op.sinkhorn(x, taus, *options, info=return_info)
     if dtype != log_alpha.dtype:
         out = out.to(log_alpha.dtype)
     if not return_info:

@@ -24,6 +24,7 @@ from softperm.ops.kernels.numba_simd import WIDTH
 _LANES_UP_TO = 112  # the largest n that is quicker in lanes than along rows
 _SHARED_FROM = 512  # the smallest n for which sharing out the rows of one matrix pays
 _ROWS_LOCK = Lock()
+_NOTHING = torch.empty(0, device="cpu")
 
 Size = tuple[torch.dtype, int, int, int]  # what `numba_jobs.run` is told of the matrices,
 Given = dict[str, Any]  # and the further fields of a job's work
@@ -232,21 +233,32 @@ def _backward_rows(
 
 
 def forward(
-    x: Tensor, tau: float | Tensor, n_iters: int, tol: float, log: bool, keep: bool = False
+    x: Tensor,
+    tau: float | Tensor,
+    n_iters: int,
+    tol: float,
+    log: bool,
+    keep: bool = False,
+    info: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Scalings]:
     """S (or log S) of every matrix, the iterations done, the largest row error, and for `keep` the
     scalings of every step.
+
+    Without `info` the iterations and the error may be left out: empty tensors.
     """
     x, tau = x.contiguous(), tau.contiguous() if isinstance(tau, Tensor) else tau
     out = torch.empty_like(x)
     *shape, n, _ = x.shape
-    iters, error = _empty(shape, torch.int64), _empty(shape, x.dtype)
-    if not x.numel():
-        return out, iters.fill_(n_iters), error.zero_(), []
-    if _in_lanes(iters.numel(), n, tol):
+    in_lanes = x.numel() > 0 and _in_lanes(x.numel() // (n * n), n, tol)
+    iters, error = _NOTHING, _NOTHING
+    if info or not in_lanes:
+        iters, error = _empty(shape, torch.int64), _empty(shape, x.dtype)
+    if in_lanes:
         scalings = _forward_lanes(x, tau, out, iters, error, n_iters, log, keep)
-    else:
+    elif x.numel():
         scalings = _forward_rows(x, tau, out, iters, error, n_iters, tol, log, keep)
+    else:
+        return out, iters.fill_(n_iters), error.zero_(), []
     return out, iters, error, scalings if keep else []
 
 
@@ -272,7 +284,8 @@ def backward(
         return dx
     if out is None or not scalings:
         out, _, _, scalings = forward(x, tau, n_iters, tol, log, keep=True)
-    if _in_lanes(iters.numel(), x.shape[-1], tol):
+    n = x.shape[-1]
+    if _in_lanes(x.numel() // (n * n), n, tol):
         _backward_lanes(grad, x, out, tau, scalings, n_iters, log, dx)
     else:
         iters = iters.contiguous()

@@ -120,6 +120,14 @@ def _taus(work):
 
 
 @njit(**OPTIONS)
+def _errors(pointer, work, x):
+    """Row errors; an array to be thrown away where nobody wants them."""
+    if work.error:
+        return _flat(pointer, work, work.error)
+    return np.empty(work.batch, x.dtype)
+
+
+@njit(**OPTIONS)
 def _lane_steps(pointer, work):
     """Scalings in lanes."""
     return carray(_to(pointer, work.A), (work.kept, 2 * work.n_iters + 1, work.n, WIDTH))
@@ -147,11 +155,12 @@ def lanes_forward(pointer):
     work = carray(_cast(pointer), 1)[0]
     _, lo, hi = _begin(pointer, work)
     x, out = _matrices(pointer, work, work.x), _matrices(pointer, work, work.out)
-    tau, error = _taus(work), _flat(pointer, work, work.error)
+    tau, error = _taus(work), _errors(pointer, work, x)
     safe, steps = _flat(np.uint8, work, work.safe), _lane_steps(pointer, work)
     options = (work.n_iters, work.log != 0, work.kept != 0)
     numba_lanes_linear.forward(x, tau, out, error, safe, steps, *options, lo, hi)
-    _flat(np.int64, work, work.iters)[lo * WIDTH : hi * WIDTH] = work.n_iters
+    if work.iters:
+        _flat(np.int64, work, work.iters)[lo * WIDTH : hi * WIDTH] = work.n_iters
     _end(pointer, safe, lo * WIDTH, hi * WIDTH)
 
 
@@ -160,7 +169,7 @@ def lanes_log_forward(pointer):
     work = carray(_cast(pointer), 1)[0]
     _, lo, hi = _begin(pointer, work)
     x, out = _matrices(pointer, work, work.x), _matrices(pointer, work, work.out)
-    tau, error = _taus(work), _flat(pointer, work, work.error)
+    tau, error = _taus(work), _errors(pointer, work, x)
     safe, steps = _flat(np.uint8, work, work.safe), _lane_steps(np.float64, work)
     options = (work.n_iters, work.log != 0, work.kept != 0)
     numba_lanes_log.forward(x, tau, safe, out, error, steps, *options, lo, hi)

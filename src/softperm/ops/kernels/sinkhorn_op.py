@@ -17,6 +17,7 @@ from softperm._checks import is_plain
 from softperm.ops.kernels import torch_loop
 
 ThreeTensors = tuple[Tensor, Tensor, Tensor]
+Options = tuple[int, float, bool, str]  # n_iters, tol, log, backend
 HAS_TRITON = find_spec("triton") is not None
 
 
@@ -122,6 +123,12 @@ def tau_gradient(dx: Tensor, x: Tensor, tau: Tensor) -> Tensor:
     return -products.sum((-2, -1)) / tau
 
 
+def _steps(iters: Tensor, x: Tensor, n_iters: int) -> Tensor:
+    """The iterations done, where a kernel has left them out: all of them."""
+    batch = x.shape[:-2]
+    return iters if iters.shape == batch else torch.full(batch, n_iters, device=x.device)
+
+
 class Sinkhorn(torch.autograd.Function):
     """The iterate, with its gradient with respect to x and tau, for whatever traces or maps it."""
 
@@ -150,7 +157,8 @@ class Sinkhorn(torch.autograd.Function):
 
 
 class _Eager(torch.autograd.Function):
-    """The same where nothing is traced or mapped: the iterate alone, the rest goes to `info`.
+    """The same where nothing is traced or mapped: the iterate alone, the rest is put into `info`,
+    unless that is None.
 
     Dispatching an operator costs more than solving 64 small matrices, and so does every output or
     operation that can be done without; and here the reverse pass may use what the forward pass has
@@ -162,18 +170,16 @@ class _Eager(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         tau: float | Tensor,
-        n_iters: int,
-        tol: float,
-        log: bool,
-        backend: str,
-        info: list[Tensor],
+        options: Options,
+        info: list[Tensor] | None,
     ) -> Tensor:
-        kernel = _kernel(x, backend)
         result: tuple[Tensor, Tensor, Tensor, list[Tensor]]
-        result = kernel.forward(x, tau, n_iters, tol, log, keep=True)
+        kernel, wanted = _kernel(x, options[-1]), info is not None
+        result = kernel.forward(x, tau, *options[:-1], keep=True, info=wanted)
         out, iters, error, scalings = result
-        info += [iters, error]
-        ctx.options = (n_iters, tol, log, backend)
+        if info is not None:
+            info += [iters, error]
+        ctx.options = options
         ctx.tau = tau if isinstance(tau, float) else None
         given = scalings if isinstance(tau, float) else [*scalings, tau]
         ctx.save_for_backward(x, iters, out, *given)
@@ -186,14 +192,14 @@ class _Eager(torch.autograd.Function):
         n_iters, tol, log, backend = ctx.options
         grad, dtau = grads[0], None
         if torch.is_grad_enabled() or not is_plain(grad):
-            options = (per_matrix(tau, x), iters, *ctx.options)
+            options = (per_matrix(tau, x), _steps(iters, x, n_iters), *ctx.options)
             dx = _SinkhornBackward.apply(grad, x, *options)  # type: ignore[no-untyped-call]
         else:
             options = (tau, iters, n_iters, tol, log, out, scalings)
             dx = _kernel(x, backend).backward(grad, x, *options)
         if ctx.needs_input_grad[1]:
             dtau = tau_gradient(dx, x, tau)
-        return dx, dtau, None, None, None, None, None
+        return dx, dtau, None, None
 
 
 class _SinkhornBackward(torch.autograd.Function):
@@ -236,9 +242,15 @@ class _SinkhornBackward(torch.autograd.Function):
 
 
 def sinkhorn(
-    x: Tensor, tau: float | Tensor, n_iters: int, tol: float, log: bool, backend: str
+    x: Tensor,
+    tau: float | Tensor,
+    n_iters: int,
+    tol: float,
+    log: bool,
+    backend: str,
+    info: bool = True,
 ) -> ThreeTensors:
-    """S (or log S) of x / tau, the iterations done and the row errors, one a matrix.
+    """S (or log S) of x / tau, and for `info` the iterations done and the row errors, one a matrix.
 
     x is float32 or float64, (*, n, n); tau a float, or float64 (float32 where the device has no
     float64), (*). Differentiable any number of times with respect to both.
@@ -252,10 +264,9 @@ def sinkhorn(
     elif torch.is_grad_enabled() and (
         x.requires_grad or (isinstance(tau, Tensor) and tau.requires_grad)
     ):
-        info: list[Tensor] = []
-        out = _Eager.apply(x, tau, n_iters, tol, log, backend, info)  # type: ignore[no-untyped-call]
-        iters, error = info
-        outputs = (out, iters, error)
+        more: list[Tensor] | None = [] if info else None
+        out = _Eager.apply(x, tau, (n_iters, tol, log, backend), more)  # type: ignore[no-untyped-call]
+        outputs = (out, *(more or (out, out)))
     else:
-        outputs = _kernel(x, backend).forward(x, tau, n_iters, tol, log)[:3]
+        outputs = _kernel(x, backend).forward(x, tau, n_iters, tol, log, info=info)[:3]
     return outputs

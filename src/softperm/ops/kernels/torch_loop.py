@@ -84,10 +84,16 @@ def _iterate(L: Tensor, n_iters: int, tol: float) -> tuple[list[Tensor], list[Te
 
 
 def forward(
-    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, keep: bool = False
+    x: Tensor,
+    tau: Tensor,
+    n_iters: int,
+    tol: float,
+    log: bool,
+    keep: bool = False,
+    info: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """S (or log S), the iterations done, the largest row error of every matrix, and for `keep` the
-    scalings of every step.
+    scalings of every step. `info` makes no difference here.
 
     A matrix stops when its row error is below `tol` (0: never).
     """

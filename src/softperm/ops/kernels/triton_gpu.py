@@ -21,11 +21,17 @@ def is_interpreted() -> bool:
 
 
 def forward(
-    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, keep: bool = False
+    x: Tensor,
+    tau: Tensor,
+    n_iters: int,
+    tol: float,
+    log: bool,
+    keep: bool = False,
+    info: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """S (or log S) of every matrix, the iterations done, and the largest row error.
 
-    Nothing is kept for the reverse pass, whatever `keep` says.
+    Nothing is kept for the reverse pass, whatever `keep` says; `info` makes no difference here.
     """
     x, tau = x.contiguous(), tau.contiguous()
     if not x.numel():
