@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -265,11 +266,30 @@ class TestWaysAroundTheEagerPath:
         assert torch.equal(perm, matching(self.X))
 
 
-@pytest.mark.parametrize("name", ["_iterate", "_write", "_reverse"])
-def test_kernels_compiled_twice_have_names_of_their_own(name: str) -> None:
-    """Numba's cache would otherwise hand out one for the other."""
-    from softperm.ops.kernels import numba_rows_linear as rows
+class TestCacheOnDisk:
+    def test_only_what_is_named_after_the_code_is_cached(self) -> None:
+        from softperm.ops.kernels import numba_jobs, numba_lanes_linear, numba_rows_linear
+        from softperm.ops.kernels.numba_cache import named
 
-    serial, parallel = (getattr(rows, f"{name}_{way}") for way in ("serial", "parallel"))
-    assert serial._cache.cache_path == parallel._cache.cache_path
-    assert serial.py_func.__qualname__ != parallel.py_func.__qualname__
+        for module in (numba_jobs, numba_lanes_linear, numba_rows_linear):
+            compiled = [f for f in vars(module).values() if hasattr(f, "py_func")]
+            for function in compiled:
+                parallel = function.py_func.__name__.split("_")[-2:-1] == ["parallel"]
+                assert (function._cache.cache_path is not None) == parallel
+        name = named(numba_jobs.matching).__name__
+        assert name.startswith("matching_")
+        assert named(numba_jobs.matching, "_parallel").__qualname__ != name
+
+    def test_the_name_changes_with_every_file(self, tmp_path: Path) -> None:
+        from softperm.ops.kernels.numba_cache import digest
+
+        names = []
+        for text in ("one", "two"):
+            (tmp_path / "numba_a.py").write_text(text)
+            for other in ("three", "four"):
+                (tmp_path / "numba_b.py").write_text(other)
+                (tmp_path / "not_a_kernel.py").write_text(other + text)
+                names.append(digest(tmp_path))
+        assert len(set(names)) == 4
+        (tmp_path / "not_a_kernel.py").write_text("five")
+        assert digest(tmp_path) == names[-1]

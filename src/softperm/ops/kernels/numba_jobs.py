@@ -25,6 +25,7 @@ from softperm.ops.kernels import (
     numba_rows_linear,
     numba_rows_log,
 )
+from softperm.ops.kernels.numba_cache import named
 from softperm.ops.kernels.numba_extremes import extremes as range_of
 from softperm.ops.kernels.numba_lanes import OPTIONS
 from softperm.ops.kernels.numba_rows import padded
@@ -272,7 +273,7 @@ def extremes(pointer):
 def _compiled(job: Callable[..., None], dtype: torch.dtype) -> Any:
     """A job as machine code for matrices of a dtype, from Numba's cache where it is there."""
     number = types.float32 if dtype == torch.float32 else types.float64
-    code = cfunc(types.void(types.CPointer(number)), cache=True)(job)
+    code = cfunc(types.void(types.CPointer(number)), cache=True)(named(job))
     function = Function(code.address)
     function.code = code  # which owns the memory at that address
     return function

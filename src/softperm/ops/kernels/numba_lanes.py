@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
 from softperm.ops.kernels.numba_simd import (
     WIDTH,
@@ -19,7 +20,7 @@ from softperm.ops.kernels.numba_simd import (
     transpose,
 )
 
-OPTIONS = {"error_model": "numpy", "cache": True, "fastmath": {"contract"}}
+OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
 
 
 @njit(**OPTIONS)
@@ -55,7 +56,7 @@ def write(values, first, wanted, out):
                 target[start + at] = source[at * WIDTH + lane]
 
 
-@njit(**OPTIONS)
+@register_jitable
 def rate_of(tau):
     """1 / tau, finite."""
     return 1.0 / max(tau, 1e-300)

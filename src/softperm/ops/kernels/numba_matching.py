@@ -25,7 +25,7 @@ from softperm.ops.kernels.numba_simd import (
     to_double,
 )
 
-OPTIONS = {"error_model": "numpy", "cache": True}
+OPTIONS = {"error_model": "numpy"}
 _BIDS = 2  # a row; then it is cheaper to end the fights for the same columns by exchanges
 
 

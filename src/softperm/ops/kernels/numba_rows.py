@@ -8,6 +8,7 @@ are padded with zeros to whole groups of rows and whole vectors of columns.
 from __future__ import annotations
 
 from numba import njit
+from numba.extending import register_jitable
 
 from softperm.ops.kernels.numba_exp import exp
 from softperm.ops.kernels.numba_lanes import OPTIONS, in_range
@@ -24,8 +25,8 @@ from softperm.ops.kernels.numba_simd import (
 )
 
 
-@njit(**OPTIONS)
-def padded(n):
+@register_jitable
+def padded(n: int) -> tuple[int, int]:
     """The number of scalings of the rows and of the columns, padding included."""
     return (n + 3) // 4 * 4, (n + WIDTH - 1) // WIDTH * WIDTH
 

@@ -5,12 +5,12 @@ The same computation as in `numba_lanes_linear`.
 
 from __future__ import annotations
 
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 from numba import njit, prange
 
+from softperm.ops.kernels.numba_cache import named
 from softperm.ops.kernels.numba_lanes import OPTIONS, rate_of
 from softperm.ops.kernels.numba_lanes_linear import largest_scaling
 from softperm.ops.kernels.numba_rows import (
@@ -33,14 +33,8 @@ from softperm.ops.kernels.numba_simd import (
 
 
 def _parallel(function: Any) -> Any:
-    """The function compiled for threads, under a name of its own.
-
-    Numba's cache goes by the name, and would hand out the serial one for it.
-    """
-    name = f"{function.__name__}_parallel"
-    twin = FunctionType(function.__code__, function.__globals__, name)
-    twin.__qualname__ = name
-    return njit(parallel=True, **OPTIONS)(twin)
+    """The function compiled for threads."""
+    return njit(parallel=True, cache=True, **OPTIONS)(named(function, "_parallel"))
 
 
 @njit(**OPTIONS)
@@ -78,7 +72,9 @@ def _chunk_rows(rows, chunks):
 
 
 def _iterate(x, rate, tol, chunks, K, top, A, B):
-    """Scalings A (l, rows) and B (l + 1, width), 0 for padding; steps done, and if all is safe."""
+    """Scalings A (l, rows) and B (l + 1, width), 0 for padding; the steps done, the row error, and
+    whether all is safe.
+    """
     n = x.shape[0]
     rows, step = A.shape[1], _chunk_rows(A.shape[1], chunks)
     acc = np.empty((chunks, B.shape[1]), x.dtype)
@@ -90,10 +86,13 @@ def _iterate(x, rate, tol, chunks, K, top, A, B):
             lo, hi = c * step, min((c + 1) * step, rows)
             sweep(K, lo, hi, B, t, top, top, True, A, t, acc, c)
         if not _column_step(acc, n, A, B, t):
-            return t + 1, False
-        if tol > 0 and _row_error(K, n, A, B, t) < tol:
-            return t + 1, True
-    return A.shape[0], True
+            return t + 1, 0.0, False
+        if tol > 0:
+            error = _row_error(K, n, A, B, t)
+            if error < tol:
+                return t + 1, error, True
+    done = A.shape[0]
+    return done, _row_error(K, n, A, B, done - 1), True
 
 
 _iterate_serial = njit(**OPTIONS)(_iterate)
@@ -203,10 +202,8 @@ _reverse_parallel = _parallel(_reverse)
 def _forward_one(x, tau, tol, log, out, A, B):
     n = x.shape[0]
     top, rate = np.empty(n, x.dtype), rate_of(tau)
-    done, safe = _iterate_serial(x, rate, tol, 1, out, top, A, B)
-    error = 0.0
+    done, error, safe = _iterate_serial(x, rate, tol, 1, out, top, A, B)
     if safe:
-        error = _row_error(out, n, A, B, done - 1)
         _write_serial(x, rate, log, top, A, B, done - 1, 1, out)
     return done, error, safe
 
@@ -255,10 +252,9 @@ def forward_shared(
         if As.size:
             A, B = As[b], Bs[b]
         rate = rate_of(tau[b])
-        done, safe[b] = _iterate_parallel(x[b], rate, tol, threads, out[b], top, A, B)
+        done, error[b], safe[b] = _iterate_parallel(x[b], rate, tol, threads, out[b], top, A, B)
         iters[b] = done
         if safe[b]:
-            error[b] = _row_error(out[b], n, A, B, done - 1)
             _write_parallel(x[b], rate, log, top, A, B, done - 1, threads, out[b])
 
 
