@@ -1,4 +1,7 @@
-"""What makes the puzzle network work: trainings that differ from its preset in one thing each.
+"""What makes the puzzle network work: short trainings that differ in one setting each.
+
+All have the preset transformer-KxK but for that setting and the number of epochs; the last is the
+paper's net, with its own preset.
 
 python scripts/ablation.py [--pieces 3] [--epochs 3] [--data mnist] [--out runs/ablation]
 """

@@ -54,8 +54,10 @@ def test_failures_are_the_first_ones(
         return plot_puzzles(columns, k, wrong)
 
     monkeypatch.setattr(report, "plot_puzzles", keep)
+    (tmp_path / "failures.png").write_bytes(b"of a worse network")
     files = report.draw_failures(task, Oracle(task, failing).eval(), CPU, Run(tmp_path))
     assert files == ([tmp_path / "failures.png"] if shown else [])
+    assert (tmp_path / "failures.png").exists() == bool(shown)
     assert all(path.stat().st_size > 1000 for path in files)
     for columns in drawn:
         originals = task.images.test[failing - 1 :: failing][:shown]

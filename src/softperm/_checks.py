@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -13,6 +14,15 @@ INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 def shape_of(x: Tensor) -> tuple[int, ...]:
     """The shape as a plain tuple, which prints as the user typed it."""
     return tuple(x.shape)
+
+
+def _wraps_others(x: Tensor) -> bool:
+    """Whether x is of a class whose objects have no memory of their own."""
+    return (
+        isinstance(x, torch._subclasses.FakeTensor)
+        or is_traceable_wrapper_subclass(x)
+        or (x.numel() > 0 and x.data_ptr() == 0)
+    )
 
 
 def is_plain(*tensors: Tensor) -> bool:
@@ -29,7 +39,8 @@ def is_plain(*tensors: Tensor) -> bool:
         if (
             torch._C._functorch.is_legacy_batchedtensor(x)
             or x.is_neg()
-            or isinstance(x, torch._subclasses.FakeTensor)
+            or x._is_zerotensor()
+            or (type(x) is not Tensor and _wraps_others(x))
         ):
             return False
     return True

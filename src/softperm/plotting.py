@@ -47,7 +47,7 @@ def _draw_image(axes: Axes, image: Tensor, k: int | None) -> None:
 
 
 def plot_puzzles(columns: dict[str, Tensor], k: int, wrong: list[int] | None = None) -> Figure:
-    r"""Images in columns, a row a puzzle: original, scrambled, restored.
+    r"""Images in columns, such as original, scrambled and restored; a row a puzzle.
 
     Arguments:
         columns: Title of every column and its images, uint8, shape (B, C, H, W) each. The lines

@@ -70,7 +70,7 @@ def draw_puzzles(task: Jigsaw, net: SinkhornNet, device: torch.device, run: Run)
 @torch.no_grad()
 def draw_failures(task: Jigsaw, net: SinkhornNet, device: torch.device, run: Run) -> list[Path]:
     """The first test puzzles that are not restored exactly, if there are any."""
-    k = task.puzzle.pieces
+    k, picture = task.puzzle.pieces, run.folder / "failures.png"
     found: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
     wrong: list[int] = []
     for pieces, scrambled, _, perm in task.solved(net, device):
@@ -86,9 +86,10 @@ def draw_failures(task: Jigsaw, net: SinkhornNet, device: torch.device, run: Run
         if len(wrong) == _EXAMPLES:
             break
     if not wrong:
+        picture.unlink(missing_ok=True)  # of a worse network
         return []
     columns = {title: torch.stack(images) for title, images in found.items()}
-    return [save(plot_puzzles(columns, k, wrong), run.folder / "failures.png")]
+    return [save(plot_puzzles(columns, k, wrong), picture)]
 
 
 @torch.no_grad()

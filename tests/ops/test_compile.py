@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from softperm import (
     apply_permutation,
@@ -48,6 +52,27 @@ def fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
+
+
+class Wrapper(Tensor):
+    """A tensor without memory of its own."""
+
+    wrapped: Tensor
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> Wrapper:
+        made: Wrapper = Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+        made.wrapped = inner
+        return made
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Iterable[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        def unwrap(x: Any) -> Any:
+            return x.wrapped if isinstance(x, Wrapper) else x
+
+        return func(*tree_map(unwrap, args), **tree_map(unwrap, kwargs or {}))
 
 
 def scores(*shape: int) -> Tensor:
@@ -259,6 +284,22 @@ class TestWaysAroundTheEagerPath:
         torch.testing.assert_close(sinkhorn(x), sinkhorn(-self.X))
         assert torch.equal(matching(x), matching(-self.X))
 
+    def test_a_class_that_wraps_tensors(self) -> None:
+        wrapped = Wrapper(self.X)
+        torch.testing.assert_close(sinkhorn(wrapped), sinkhorn(self.X))
+        assert torch.equal(matching(wrapped), matching(self.X))
+
+    def test_first_used_in_inference_mode(self) -> None:
+        script = (
+            "import torch, softperm\n"
+            "x = torch.randn(3, 4, 4)\n"
+            "with torch.inference_mode():\n"
+            "    softperm.matching(softperm.sinkhorn(x))\n"
+            "softperm.sinkhorn(x.requires_grad_()).sum().backward()\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
     def test_another_default_device(self) -> None:
         with torch.device("meta"):
             S, perm = sinkhorn(self.X), matching(self.X)
@@ -268,17 +309,18 @@ class TestWaysAroundTheEagerPath:
 
 class TestCacheOnDisk:
     def test_only_what_is_named_after_the_code_is_cached(self) -> None:
-        from softperm.ops.kernels import numba_jobs, numba_lanes_linear, numba_rows_linear
-        from softperm.ops.kernels.numba_cache import named
+        from softperm.ops.kernels import numba_cache, numba_jobs
 
-        for module in (numba_jobs, numba_lanes_linear, numba_rows_linear):
-            compiled = [f for f in vars(module).values() if hasattr(f, "py_func")]
-            for function in compiled:
-                parallel = function.py_func.__name__.split("_")[-2:-1] == ["parallel"]
-                assert (function._cache.cache_path is not None) == parallel
-        name = named(numba_jobs.matching).__name__
-        assert name.startswith("matching_")
-        assert named(numba_jobs.matching, "_parallel").__qualname__ != name
+        folder = Path(numba_cache.__file__).parent
+        for file in folder.glob("numba_*.py"):
+            module = import_module(f"softperm.ops.kernels.{file.stem}")
+            for function in vars(module).values():
+                if hasattr(function, "py_func"):
+                    parallel = "_parallel_" in function.py_func.__name__
+                    assert (function._cache.cache_path is not None) == parallel, function
+        matching(torch.eye(2))
+        code = numba_jobs._compiled(numba_jobs.matching, torch.float32).code
+        assert numba_cache._present() in code._cache._impl.filename_base
 
     def test_the_name_changes_with_every_file(self, tmp_path: Path) -> None:
         from softperm.ops.kernels.numba_cache import digest

@@ -23,8 +23,18 @@ REACH = {torch.float32: 70.0, torch.float64: torch.inf}  # 2 log 1e15: how far s
 
 
 def force(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numba_cpu, "_in_lanes", lambda *_: path == "lanes")
+    monkeypatch.setattr(numba_cpu._Problem, "in_lanes", lambda _: path == "lanes")
     monkeypatch.setattr(numba_cpu, "_rows_are_shared", lambda *_: path == "shared")
+
+
+def forward(
+    x: Tensor, tau: float | Tensor, tol: float, log: bool, keep: bool = False
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """With everything that can be known."""
+    out, iters, error, scalings = numba_cpu.forward(x, tau, N_ITERS, tol, log, keep)
+    assert iters is not None
+    assert error is not None
+    return out, iters, error, scalings
 
 
 def problem(
@@ -67,7 +77,7 @@ def every_step(x: Tensor, tau: Tensor) -> Tensor:
 
 def check(batch: int, n: int, taus: tuple[float, ...], dtype: Any, tol: float, log: bool) -> None:
     x, tau, grad = problem(batch, n, taus, dtype)
-    out, iters, error, scalings = numba_cpu.forward(x, tau, N_ITERS, tol, log, keep=True)
+    out, iters, error, scalings = forward(x, tau, tol, log, keep=True)
     dx = numba_cpu.backward(grad, x, tau, iters, N_ITERS, tol, log, out, scalings)
     assert out.dtype == error.dtype == dx.dtype == dtype
 
@@ -113,7 +123,7 @@ def test_the_temperatures_reach_both_kernels(
 ) -> None:
     force(path, monkeypatch)
     x, tau, _ = problem(17, 16, TEMPERATURES, dtype)
-    safe = numba_cpu.forward(x, tau, N_ITERS, 0.0, False, keep=True)[3][0]
+    safe = forward(x, tau, 0.0, False, keep=True)[3][0]
     assert safe[tau == 1].all()
     assert not safe[tau == 1e-3].any()
 
@@ -122,7 +132,7 @@ def test_the_temperatures_reach_both_kernels(
 def test_matrices_stop_at_different_steps(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     force(path, monkeypatch)
     x, tau, _ = problem(17, 16, TEMPERATURES, torch.float32)
-    iters = numba_cpu.forward(x, tau, N_ITERS, 1e-2, False)[1]
+    iters = forward(x, tau, 1e-2, False)[1]
     assert len(iters.unique()) > 1
 
 
@@ -136,8 +146,8 @@ def test_keeping_the_scalings_changes_nothing(
     force(path, monkeypatch)
     x, tau, grad = problem(17, n, TEMPERATURES, dtype)
     tol = 0.0 if path == "lanes" else 1e-2
-    *kept, scalings = numba_cpu.forward(x, tau, N_ITERS, tol, log, keep=True)
-    *dropped, none = numba_cpu.forward(x, tau, N_ITERS, tol, log)
+    *kept, scalings = forward(x, tau, tol, log, keep=True)
+    *dropped, none = forward(x, tau, tol, log)
     assert none == []
     for with_scalings, without in zip(kept, dropped, strict=True):
         assert torch.equal(with_scalings, without)
@@ -191,6 +201,18 @@ def test_extremes(batch: int, n: int, dtype: torch.dtype) -> None:
             assert (high == torch.inf) == (value != -torch.inf)
 
 
+@pytest.mark.parametrize("tau", [1.0, 0.02])
+def test_leaving_out_the_statistics_changes_nothing(tau: float) -> None:
+    x, _, grad = problem(17, 6, (tau,), torch.float32)
+    found = []
+    for info in (True, False):
+        out, iters, error, kept = numba_cpu.forward(x, tau, N_ITERS, 0.0, False, True, info)
+        assert (iters is None, error is None) == (not info, not info)
+        found.append((out, numba_cpu.backward(grad, x, tau, iters, N_ITERS, 0.0, False, out, kept)))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("tau", [1.0, 0.02])
 def test_one_temperature_for_all_is_one_for_each(
@@ -200,7 +222,7 @@ def test_one_temperature_for_all_is_one_for_each(
     x, taus, grad = problem(3, 6, (tau,), torch.float32)
 
     def both(tau: float | Tensor) -> tuple[Tensor, Tensor]:
-        out, iters, _, kept = numba_cpu.forward(x, tau, N_ITERS, 0.0, False, keep=True)
+        out, iters, _, kept = forward(x, tau, 0.0, False, keep=True)
         return out, numba_cpu.backward(grad, x, tau, iters, N_ITERS, 0.0, False, out, kept)
 
     for one, each in zip(both(tau), both(taus), strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from softperm import matching, sinkhorn
 from softperm.ops.kernels import numba_jobs, threads
+from softperm.ops.kernels.numba_work import Work
 
 
 @pytest.fixture(params=["openmp", "pool"])
@@ -27,9 +29,28 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize("count", [1, 2])
 def test_every_thread_gets_the_pointer(count: int) -> None:
     seen: list[int] = []
-    threads.call_in_threads(threads.Function(seen.append), 1234, count)
+    threads.call_in_threads(threads.Job(seen.append), 1234, count)
     assert 1 <= len(seen) <= count  # OpenMP may have fewer threads
     assert set(seen) == {1234}
+
+
+def test_threads_of_the_pool_end_before_an_interrupt_is_raised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "_openmp", lambda: None)
+    caller, begun, ended = threading.get_ident(), threading.Event(), threading.Event()
+
+    def work(_: int) -> None:
+        if threading.get_ident() == caller:
+            begun.wait(20)
+            raise KeyboardInterrupt
+        begun.set()
+        time.sleep(0.2)
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.call_in_threads(work, 0, 2)
+    assert ended.is_set()
 
 
 @pytest.mark.skipif(torch.get_num_threads() < 2, reason="a single core")
@@ -41,13 +62,13 @@ def test_threads_run_at_the_same_time() -> None:
     def meet(_: Any) -> None:
         seen.append(both.wait())
 
-    threads.call_in_threads(threads.Function(meet), 0, 2)
+    threads.call_in_threads(threads.Job(meet), 0, 2)
     assert sorted(seen) == [0, 1]
 
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("batch", [2, 7, 64])
-def test_every_matrix_is_done_once(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_matrix_is_done(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
     x = torch.randn(batch, 70, 70)
     assert torch.equal(matching(x), torch.stack([matching(one) for one in x]))
@@ -81,7 +102,7 @@ def test_few_entries_stay_in_the_calling_thread(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_part_that_fails_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Any, pointer: int, count: int) -> None:
-        numba_jobs.Work.from_address(pointer).next = count
+        Work.from_address(pointer).next = count
 
     monkeypatch.setattr(numba_jobs, "call_in_threads", fail)
     with pytest.raises(MemoryError, match="matching at n = 4"):

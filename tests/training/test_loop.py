@@ -99,6 +99,10 @@ def test_stopped_and_resumed_run_ends_with_the_same_weights(
     assert_same_run(run, uninterrupted)
 
 
+HAS_MUON = hasattr(torch.optim, "Muon")
+
+
+@pytest.mark.skipif(not HAS_MUON, reason="PyTorch before 2.9")
 def test_a_run_with_two_optimizers_resumes_too(tmp_path: Path) -> None:
     config = TrainConfig(**{**vars(CONFIG), "optimizer": "muon"})
     whole, run = Run(tmp_path / "whole"), Run(tmp_path / "stopped")
@@ -109,6 +113,30 @@ def test_a_run_with_two_optimizers_resumes_too(tmp_path: Path) -> None:
     assert_same_run(run, whole)
 
 
+@pytest.mark.skipif(not HAS_MUON, reason="PyTorch before 2.9")
+def test_a_checkpoint_of_one_optimizer_is_not_one_of_two(
+    tmp_path: Path, uninterrupted: Run
+) -> None:
+    config = TrainConfig(**{**vars(CONFIG), "optimizer": "muon"})
+    before = uninterrupted.checkpoint_file.read_bytes()
+    with pytest.raises(ValueError, match="it has 1 optimizers, the run 2"):
+        train(ToyTask(), config, uninterrupted, resume=True)
+    assert uninterrupted.checkpoint_file.read_bytes() == before
+
+
+def test_muon_needs_a_pytorch_that_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    config = TrainConfig(**{**vars(CONFIG), "optimizer": "muon"})
+    with pytest.raises(ValueError, match=r"optimizer muon needs PyTorch 2\.9"):
+        train(ToyTask(), config, Run(tmp_path))
+
+
+def test_muon_and_a_gradient_scaler_are_refused() -> None:
+    with pytest.raises(ValueError, match="optimizer muon needs precision"):
+        TrainConfig(optimizer="muon", precision="16-mixed")
+
+
+@pytest.mark.skipif(not HAS_MUON, reason="PyTorch before 2.9")
 def test_muon_moves_all_directions_of_a_matrix_alike_and_leaves_vectors_to_adam(
     tmp_path: Path,
 ) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from softperm._checks import can_read_values, require_float_matrix, require_log_alpha, shape_of
+from softperm.ops.kernels.sinkhorn_op import numba_cpu
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -15,12 +16,11 @@ if TYPE_CHECKING:
 
 def _compute(x: Tensor) -> Tensor:
     """The assignment, found on the CPU wherever the scores are."""
-    from softperm.ops.kernels import numba_cpu  # Numba takes half a second to import
-
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     scores = x.to("cpu", dtype)
     require_log_alpha(scores)  # also where it could not be seen before
-    perm, infeasible = numba_cpu.matching(scores)
+    perm: Tensor
+    perm, infeasible = numba_cpu().matching(scores)
     if infeasible:
         first = tuple((perm < 0).any(-1).nonzero()[0].tolist())
         where = f" at batch index {first}" if first else ""

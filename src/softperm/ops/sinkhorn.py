@@ -179,6 +179,8 @@ def _solve(
     x = log_alpha if log_alpha.dtype == dtype else log_alpha.to(dtype)
     x, taus = _broadcast(tau, x)
     options = (n_iters, float(tol or 0.0), log, backend)
+    iters: Tensor | None
+    error: Tensor | None
     if grad == "implicit":
         out, iters, error = implicit.sinkhorn(x, taus, *options)
         if out.requires_grad:
@@ -189,6 +191,8 @@ def _solve(
         out = out.to(log_alpha.dtype)
     if not return_info:
         return out
+    assert iters is not None
+    assert error is not None
     # A matrix that stopped early has converged, also where rounding makes its error equal to tol.
     converged = (error < (tol or 0.0)) | (iters < n_iters)
     return out, SinkhornInfo(iters, error, converged)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from softperm._checks import require_positive_int
+from softperm.ops.kernels.sinkhorn_op import numba_cpu
 
 
 def warm_up(n: int | None = None, dtype: torch.dtype | None = None) -> None:
@@ -28,10 +29,8 @@ def warm_up(n: int | None = None, dtype: torch.dtype | None = None) -> None:
     Example:
         >>> warm_up(4, torch.float32)
     """
-    from softperm.ops.kernels import numba_cpu
-
     if n is not None:
         require_positive_int(n, "n")
     if dtype not in (None, torch.float32, torch.float64):
         raise ValueError(f"dtype must be float32 or float64, got {dtype}")
-    numba_cpu.warm_up(n, (torch.float32, torch.float64) if dtype is None else (dtype,))
+    numba_cpu().warm_up(n, (torch.float32, torch.float64) if dtype is None else (dtype,))

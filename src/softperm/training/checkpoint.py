@@ -93,6 +93,9 @@ def load_checkpoint(
         with safe_open(path, "pt") as file:
             index = json.loads(file.metadata()["state"])
         state = _join_tensors(index, load_file(path))
+        for name, parts in (("optimizers", optimizers), ("schedules", schedules)):
+            if len(state[name]) != len(parts):
+                raise ValueError(f"it has {len(state[name])} {name}, the run {len(parts)}")
         net.load_state_dict(state["net"])
         for part, saved in zip(optimizers, state["optimizers"], strict=True):
             part.load_state_dict(saved)

@@ -38,10 +38,10 @@ class TrainConfig:
     Arguments:
         epochs: Passes over the training data.
         batch_size: Examples a step.
-        optimizer: adam; or muon, which updates matrices by Muon, PyTorch's, all directions of a
-            matrix by about the same amount, and everything else by Adam.
-        lr: Learning rate; with one_cycle its peak. Muon's is scaled so that it moves the weights as
-            far as Adam does.
+        optimizer: adam; or muon: matrices by PyTorch's Muon (2.9 or later) with weight decay 0.1,
+            which moves all directions of a matrix by about the same amount; the rest by Adam.
+        lr: Learning rate; with one_cycle its peak. Muon's is scaled so that its steps are as long
+            as Adam's.
         schedule: constant, or one_cycle: up from lr / 25 and down to almost 0.
         warmup: Share of the steps in which one_cycle goes up.
         seed: Seed of the initial weights, the order of the data, the scrambles and the noise.
@@ -65,6 +65,9 @@ class TrainConfig:
         require_positive_int(self.epochs, "epochs")
         require_positive_int(self.batch_size, "batch_size")
         require_positive_float(self.lr, "lr")
+        if self.optimizer == "muon" and self.precision == "16-mixed":
+            # The gradient scaler would change the scale between the steps of the two.
+            raise ValueError("optimizer muon needs precision 32-true or bf16-mixed, got 16-mixed")
         if not 0 < self.warmup < 1:
             raise ValueError(f"warmup must be between 0 and 1, got {self.warmup}")
         if self.seed < 0:

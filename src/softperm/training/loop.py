@@ -91,7 +91,8 @@ def _make_optimizers(net: torch.nn.Module, config: TrainConfig) -> list[Optimize
     others = [p for p in parameters if p.dim() != 2]
     optimizers: list[Optimizer] = []
     if matrices:
-        optimizers.append(torch.optim.Muon(matrices, config.lr, adjust_lr_fn="match_rms_adamw"))
+        scaled = "match_rms_adamw"
+        optimizers.append(torch.optim.Muon(matrices, config.lr, 0.1, adjust_lr_fn=scaled))
     if others:
         optimizers.append(Adam(others, config.lr, fused=True))
     return optimizers
@@ -102,7 +103,7 @@ def _make_schedule(optimizer: Optimizer, config: TrainConfig, total_steps: int) 
         length = total_steps + 1  # the schedule steps once more after the last training step
         # OneCycleLR divides by zero where the way up takes no more than one step.
         pct = max(config.warmup, 1.5 / length)
-        cycle = isinstance(optimizer, Adam)
+        cycle = isinstance(optimizer, Adam)  # Muon's momentum would be cycled too
         return OneCycleLR(
             optimizer, config.lr, total_steps=length, pct_start=pct, cycle_momentum=cycle
         )
@@ -139,7 +140,7 @@ class _Trainer:
         accelerator = pick_device(config.device).type
         self.fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
         torch.manual_seed(config.seed)
-        net = task.make_net()
+        self.raw_net = net = task.make_net()
         optimizers = _make_optimizers(net, config)
         self.steps = -(-task.n_train // config.batch_size)
         total = self.steps * config.epochs
@@ -161,8 +162,10 @@ class _Trainer:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         self.fabric.backward(loss)
-        for part in (*self.optimizers, *self.schedules):
-            part.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        for schedule in self.schedules:
+            schedule.step()
         return loss.detach()
 
     def epoch(self, stop: threading.Event, bar: ProgressBar, line: TaskID) -> None:
@@ -201,7 +204,7 @@ class _Trainer:
             "loss": progress.loss_sum / progress.step,
             "lr": lr,
             "seconds": progress.seconds,
-            **self.task.evaluate(self.parts[0], self.fabric.device),
+            **self.task.evaluate(self.raw_net, self.fabric.device),
         }
         progress.rows.append(row)
         progress.step, progress.loss_sum, progress.seconds = 0, 0.0, 0.0
@@ -210,7 +213,7 @@ class _Trainer:
                 events.add_scalar(name, value, int(row["step"]))
         events.flush()
         self.run.write_metrics(progress.rows)
-        self.run.save_weights(self.parts[0])
+        self.run.save_weights(self.raw_net)
         self.save()
 
 
@@ -231,7 +234,7 @@ def train(task: Task, config: TrainConfig, run: Run, *, resume: bool = False) ->
 
     Raises:
         Stopped: Ctrl-C or a termination request came; the run is saved.
-        ValueError: the device is not there, or the checkpoint does not fit.
+        ValueError: the device or the optimizer is not there, or the checkpoint does not fit.
     """
     with _determinism(config.deterministic):
         trainer = _Trainer(task, config, run)

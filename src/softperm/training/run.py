@@ -90,11 +90,17 @@ class Run:
         """
         stored = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
         for name, value in settings.items():
-            if stored.get(name) != value:
+            was = stored[name] if name in stored else self._default(name)
+            if was != value:
                 raise ValueError(
-                    f"a resumed run keeps its settings: {name} was {stored.get(name)} in "
-                    f"{self.folder}, got {value}"
+                    f"a resumed run keeps its settings: {name} was {was} in {self.folder}, "
+                    f"got {value}"
                 )
+
+    def _default(self, name: str) -> object:
+        """What a setting that is newer than the run was when there was no choice."""
+        kinds = (TASKS[self.describe()[0]][0], TrainConfig)
+        return {field.name: field.default for kind in kinds for field in fields(kind)}.get(name)
 
     def holds(self, task: str) -> bool:
         """Whether this is the folder of a run of the task called `task`."""

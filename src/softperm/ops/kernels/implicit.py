@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from softperm.ops.kernels import torch_loop
-from softperm.ops.kernels.sinkhorn_op import Sinkhorn, ThreeTensors, per_matrix, tau_gradient
+from softperm.ops.kernels.sinkhorn_op import Sinkhorn, ThreeTensors, tau_gradient
+from softperm.ops.kernels.torch_loop import per_matrix
 
 _LEAK = 64  # of n eps: above what rounding takes off the smallest pivot of the factorisation
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import torch
@@ -20,14 +20,12 @@ from softperm.ops.kernels import numba_jobs as jobs
 from softperm.ops.kernels import numba_rows_linear
 from softperm.ops.kernels.numba_rows import padded
 from softperm.ops.kernels.numba_simd import WIDTH
+from softperm.ops.kernels.numba_work import Work
+from softperm.ops.kernels.torch_loop import per_matrix
 
 _LANES_UP_TO = 112  # the largest n that is quicker in lanes than along rows
 _SHARED_FROM = 512  # the smallest n for which sharing out the rows of one matrix pays
 _ROWS_LOCK = Lock()
-_NOTHING = torch.empty(0, device="cpu")
-
-Size = tuple[torch.dtype, int, int, int]  # what `numba_jobs.run` is told of the matrices,
-Given = dict[str, Any]  # and the further fields of a job's work
 
 # What the forward pass leaves for the reverse one, O(l n) numbers a matrix: which matrices are
 # safe; the scalings of every step, in the dtype of the matrices; and if any is unsafe, those of the
@@ -35,6 +33,47 @@ Given = dict[str, Any]  # and the further fields of a job's work
 # and one for columns. Memory for matrices and steps that have none is never touched, and so never
 # taken.
 Scalings = list[Tensor]
+
+
+class _Problem(NamedTuple):
+    """Matrices x, (*, n, n) and contiguous, and what to compute of them."""
+
+    x: Tensor
+    tau: float | Tensor
+    n_iters: int
+    tol: float
+    log: bool
+
+    @property
+    def n(self) -> int:
+        return self.x.shape[-1]
+
+    @property
+    def batch(self) -> int:
+        return self.x.numel() // self.x.shape[-1] ** 2
+
+    def in_lanes(self) -> bool:
+        """Whether lanes are quicker; 16 matrices take no longer there than one does."""
+        return self.tol == 0 and self.n <= min(_LANES_UP_TO, 6 * self.batch + 4)
+
+    def taus(self) -> Tensor:
+        """One temperature a matrix."""
+        return per_matrix(self.tau, self.x).view(-1)
+
+    def run(self, job: Callable[..., None], units: int, kept: int, **tensors: Tensor) -> Work:
+        """Do a job; the tensors are contiguous, and called as in `Work`."""
+        fields: dict[str, Any] = {name: tensor.data_ptr() for name, tensor in tensors.items()}
+        if isinstance(self.tau, Tensor):
+            fields.update(tau=self.tau.data_ptr(), n_taus=self.tau.numel())
+        else:
+            fields["temperature"] = self.tau
+        fields.update(x=self.x.data_ptr(), n_iters=self.n_iters, tol=self.tol, log=self.log)
+        return jobs.run(job, self.x.dtype, units, self.batch, self.n, kept=kept, **fields)
+
+
+def _problem(x: Tensor, tau: float | Tensor, n_iters: int, tol: float, log: bool) -> _Problem:
+    tau = tau.contiguous() if isinstance(tau, Tensor) else tau
+    return _Problem(x.contiguous(), tau, n_iters, tol, log)
 
 
 def _rows_are_shared(batch: int, n: int) -> bool:
@@ -59,177 +98,77 @@ def _share_rows(function: Callable[..., None], tensors: Sequence[Tensor], *optio
             numba.set_num_threads(before)
 
 
-def _in_lanes(batch: int, n: int, tol: float) -> bool:
-    """Whether lanes are quicker; 16 matrices take no longer there than one does."""
-    return tol == 0 and n <= min(_LANES_UP_TO, 6 * batch + 4)
-
-
 def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="cpu")
 
 
-def _temperatures(tau: float | Tensor) -> Given:
-    """The fields of a job's work for one temperature, or one a matrix."""
-    if isinstance(tau, Tensor):
-        return {"tau": tau.data_ptr(), "taus": tau.numel()}
-    return {"temperature": tau}
-
-
-def _array(tau: float | Tensor, batch: int) -> Tensor:
-    """One temperature a matrix."""
-    if isinstance(tau, Tensor):
-        return tau.view(-1)
-    return torch.full((batch,), tau, dtype=torch.float64, device="cpu")
-
-
-def _forward_lanes(
-    x: Tensor,
-    tau: float | Tensor,
-    out: Tensor,
-    iters: Tensor,
-    error: Tensor,
-    n_iters: int,
-    log: bool,
-    keep: bool,
-) -> Scalings:
-    n = x.shape[-1]
-    batch = x.numel() // (n * n)
-    blocks = -(-batch // WIDTH)
+def _forward_lanes(problem: _Problem, out: Tensor, keep: bool, info: dict[str, Tensor]) -> Scalings:
+    blocks = -(-problem.batch // WIDTH)
     kept = blocks if keep else 0
-    safe = _empty((batch,), torch.bool)
-    steps = _empty((kept, 2 * n_iters + 1, n, WIDTH), x.dtype)
-    given: Given = {
-        "n_iters": n_iters,
-        "kept": kept,
-        "log": log,
-        **_temperatures(tau),
-        "x": x.data_ptr(),
-        "out": out.data_ptr(),
-        "iters": iters.data_ptr(),
-        "error": error.data_ptr(),
-        "safe": safe.data_ptr(),
-    }
-    size: Size = (x.dtype, blocks, batch, n)
-    if not jobs.run(jobs.lanes_forward, *size, A=steps.data_ptr(), **given).unsafe:
+    safe = _empty((problem.batch,), torch.bool)
+    steps = _empty((kept, 2 * problem.n_iters + 1, problem.n, WIDTH), out.dtype)
+    given = {"out": out, "safe": safe, **info}
+    if not problem.run(jobs.lanes_forward, blocks, kept, A=steps, **given).refused:
         return [safe, steps]
     log_steps = _empty(steps.shape, torch.float64)
-    jobs.run(jobs.lanes_log_forward, *size, A=log_steps.data_ptr(), **given)
+    problem.run(jobs.lanes_log_forward, blocks, kept, A=log_steps, **given)
     return [safe, steps, log_steps]
 
 
 def _backward_lanes(
-    grad: Tensor,
-    x: Tensor,
-    out: Tensor,
-    tau: float | Tensor,
-    scalings: Sequence[Tensor],
-    n_iters: int,
-    log: bool,
-    dx: Tensor,
+    problem: _Problem, grad: Tensor, out: Tensor, scalings: Sequence[Tensor], dx: Tensor
 ) -> None:
     safe, steps, *log_steps = scalings
-    n = x.shape[-1]
-    batch = x.numel() // (n * n)
-    blocks = -(-batch // WIDTH)
-    given: Given = {
-        "n_iters": n_iters,
-        "kept": blocks,
-        "log": log,
-        **_temperatures(tau),
-        "x": x.data_ptr(),
-        "out": out.data_ptr(),
-        "safe": safe.data_ptr(),
-        "grad": grad.data_ptr(),
-        "dx": dx.data_ptr(),
-    }
-    size: Size = (x.dtype, blocks, batch, n)
-    jobs.run(jobs.lanes_backward, *size, A=steps.data_ptr(), **given)
+    blocks = len(steps)
+    given = {"grad": grad, "dx": dx, "safe": safe}
+    problem.run(jobs.lanes_backward, blocks, blocks, A=steps, out=out, **given)
     if log_steps:
-        jobs.run(jobs.lanes_log_backward, *size, A=log_steps[0].data_ptr(), **given)
+        problem.run(jobs.lanes_log_backward, blocks, blocks, A=log_steps[0], **given)
 
 
-def _forward_rows(
-    x: Tensor,
-    tau: float | Tensor,
-    out: Tensor,
-    iters: Tensor,
-    error: Tensor,
-    n_iters: int,
-    tol: float,
-    log: bool,
-    keep: bool,
-) -> Scalings:
-    n = x.shape[-1]
-    batch = x.numel() // (n * n)
+def _forward_rows(problem: _Problem, out: Tensor, keep: bool, info: dict[str, Tensor]) -> Scalings:
+    x, n, batch, n_iters = problem.x, problem.n, problem.batch, problem.n_iters
     kept = batch if keep else 0
     rows, width = padded(n)
     safe = _empty((batch,), torch.bool)
     A, B = _empty((kept, n_iters, rows), x.dtype), _empty((kept, n_iters + 1, width), x.dtype)
-    given: Given = {
-        "n_iters": n_iters,
-        "kept": kept,
-        "log": log,
-        "tol": tol,
-        **_temperatures(tau),
-        "x": x.data_ptr(),
-        "out": out.data_ptr(),
-        "iters": iters.data_ptr(),
-        "error": error.data_ptr(),
-        "safe": safe.data_ptr(),
-    }
-    size: Size = (x.dtype, batch, batch, n)
+    given = {"out": out, "safe": safe, **info}
     if _rows_are_shared(batch, n):
-        arrays = [x.view(-1, n, n), _array(tau, batch), out.view(-1, n, n)]
-        arrays += [iters.view(-1), error.view(-1), safe, A, B]
-        _share_rows(numba_rows_linear.forward_shared, arrays, n_iters, tol, log)
-        unsafe = not safe.all()
+        flat = [info["iters"].view(-1), info["error"].view(-1), safe, A, B]
+        arrays = [x.view(-1, n, n), problem.taus(), out.view(-1, n, n), *flat]
+        options = (n_iters, problem.tol, problem.log)
+        _share_rows(numba_rows_linear.forward_shared, arrays, *options)
+        refused = not safe.all()
     else:
-        done = jobs.run(jobs.rows_forward, *size, A=A.data_ptr(), B=B.data_ptr(), **given)
-        unsafe = done.unsafe > 0
-    if not unsafe:
+        refused = problem.run(jobs.rows_forward, batch, kept, A=A, B=B, **given).refused > 0
+    if not refused:
         return [safe, A, B]
     U = _empty((kept, n_iters, n), torch.float64)
     V = _empty((kept, n_iters + 1, n), torch.float64)
-    jobs.run(jobs.rows_log_forward, *size, A=U.data_ptr(), B=V.data_ptr(), **given)
+    problem.run(jobs.rows_log_forward, batch, kept, A=U, B=V, **given)
     return [safe, A, B, U, V]
 
 
 def _backward_rows(
+    problem: _Problem,
     grad: Tensor,
-    x: Tensor,
     out: Tensor,
-    tau: float | Tensor,
     iters: Tensor,
     scalings: Sequence[Tensor],
-    n_iters: int,
-    log: bool,
     dx: Tensor,
 ) -> None:
     safe, A, B, *log_scalings = scalings
-    n = x.shape[-1]
-    batch = x.numel() // (n * n)
-    given: Given = {
-        "n_iters": n_iters,
-        "kept": batch,
-        "log": log,
-        **_temperatures(tau),
-        "x": x.data_ptr(),
-        "out": out.data_ptr(),
-        "iters": iters.data_ptr(),
-        "safe": safe.data_ptr(),
-        "grad": grad.data_ptr(),
-        "dx": dx.data_ptr(),
-    }
-    size: Size = (x.dtype, batch, batch, n)
+    n, batch = problem.n, problem.batch
+    given = {"grad": grad, "dx": dx, "safe": safe, "iters": iters}
     if _rows_are_shared(batch, n):
-        arrays = [grad.view(-1, n, n), out.view(-1, n, n), _array(tau, batch), iters.view(-1)]
-        arrays += [safe, A, B, dx.view(-1, n, n)]
-        _share_rows(numba_rows_linear.backward_shared, arrays, log)
+        matrices = (tensor.view(-1, n, n) for tensor in (grad, out))
+        arrays = [*matrices, problem.taus(), iters.view(-1), safe, A, B, dx.view(-1, n, n)]
+        _share_rows(numba_rows_linear.backward_shared, arrays, problem.log)
     else:
-        jobs.run(jobs.rows_backward, *size, A=A.data_ptr(), B=B.data_ptr(), **given)
+        problem.run(jobs.rows_backward, batch, batch, A=A, B=B, out=out, **given)
     if log_scalings:
         U, V = log_scalings
-        jobs.run(jobs.rows_log_backward, *size, A=U.data_ptr(), B=V.data_ptr(), **given)
+        problem.run(jobs.rows_log_backward, batch, batch, A=U, B=V, **given)
 
 
 def forward(
@@ -240,33 +179,31 @@ def forward(
     log: bool,
     keep: bool = False,
     info: bool = True,
-) -> tuple[Tensor, Tensor, Tensor, Scalings]:
+) -> tuple[Tensor, Tensor | None, Tensor | None, Scalings]:
     """S (or log S) of every matrix, the iterations done, the largest row error, and for `keep` the
     scalings of every step.
 
-    Without `info` the iterations and the error may be left out: empty tensors.
+    Without `info` the iterations and the error may be left out.
     """
-    x, tau = x.contiguous(), tau.contiguous() if isinstance(tau, Tensor) else tau
-    out = torch.empty_like(x)
-    *shape, n, _ = x.shape
-    in_lanes = x.numel() > 0 and _in_lanes(x.numel() // (n * n), n, tol)
-    iters, error = _NOTHING, _NOTHING
+    problem = _problem(x, tau, n_iters, tol, log)
+    out, shape = torch.empty_like(problem.x), x.shape[:-2]
+    if not x.numel():
+        iters = torch.full(shape, n_iters, device="cpu")
+        return out, iters, torch.zeros(shape, dtype=x.dtype, device="cpu"), []
+    in_lanes = problem.in_lanes()
+    more: dict[str, Tensor] = {}
     if info or not in_lanes:
-        iters, error = _empty(shape, torch.int64), _empty(shape, x.dtype)
-    if in_lanes:
-        scalings = _forward_lanes(x, tau, out, iters, error, n_iters, log, keep)
-    elif x.numel():
-        scalings = _forward_rows(x, tau, out, iters, error, n_iters, tol, log, keep)
-    else:
-        return out, iters.fill_(n_iters), error.zero_(), []
-    return out, iters, error, scalings if keep else []
+        more = {"iters": _empty(shape, torch.int64), "error": _empty(shape, x.dtype)}
+    solve = _forward_lanes if in_lanes else _forward_rows
+    scalings = solve(problem, out, keep, more)
+    return out, more.get("iters"), more.get("error"), scalings if keep else []
 
 
 def backward(
     grad: Tensor,
     x: Tensor,
     tau: float | Tensor,
-    iters: Tensor,
+    iters: Tensor | None,
     n_iters: int,
     tol: float,
     log: bool,
@@ -277,19 +214,17 @@ def backward(
 
     Where the result and the scalings were not kept they are computed again.
     """
-    x, tau = x.contiguous(), tau.contiguous() if isinstance(tau, Tensor) else tau
-    grad = grad.contiguous()
-    dx = torch.empty_like(x)
+    problem, grad = _problem(x, tau, n_iters, tol, log), grad.contiguous()
+    dx = torch.empty_like(problem.x)
     if not x.numel():
         return dx
     if out is None or not scalings:
-        out, _, _, scalings = forward(x, tau, n_iters, tol, log, keep=True)
-    n = x.shape[-1]
-    if _in_lanes(x.numel() // (n * n), n, tol):
-        _backward_lanes(grad, x, out, tau, scalings, n_iters, log, dx)
+        out, iters, _, scalings = forward(x, tau, n_iters, tol, log, keep=True)
+    if problem.in_lanes():
+        _backward_lanes(problem, grad, out, scalings, dx)
     else:
-        iters = iters.contiguous()
-        _backward_rows(grad, x, out, tau, iters, scalings, n_iters, log, dx)
+        assert iters is not None  # `forward` leaves them out in lanes alone
+        _backward_rows(problem, grad, out, iters.contiguous(), scalings, dx)
     return dx
 
 
@@ -303,18 +238,16 @@ def matching(x: Tensor) -> tuple[Tensor, int]:
         return perm, 0
     n = x.shape[-1]
     batch = x.numel() // (n * n)
-    size: Size = (x.dtype, batch, batch, n)
-    done = jobs.run(jobs.matching, *size, x=x.data_ptr(), perm=perm.data_ptr())
-    return perm, done.unsafe
+    arrays = {"x": x.data_ptr(), "perm": perm.data_ptr()}
+    return perm, jobs.run(jobs.matching, x.dtype, batch, batch, n, **arrays).refused
 
 
 def extremes(x: Tensor) -> tuple[float, float]:
-    """The smallest and the largest entry; the latter is inf where there is a NaN."""
-    n = x.shape[-1]
-    batch = x.numel() // (n * n)
-    found = (ctypes.c_double * (2 * torch.get_num_threads()))()
-    size: Size = (x.dtype, batch * n, batch, n)
-    done = jobs.run(jobs.extremes, *size, x=x.data_ptr(), out=ctypes.addressof(found))
+    """The smallest and the largest entry of a contiguous tensor; inf, the latter, for NaN."""
+    n, parts = x.shape[-1], torch.get_num_threads()
+    found = (ctypes.c_double * (2 * parts))()
+    arrays = {"x": x.data_ptr(), "out": ctypes.addressof(found)}
+    done = jobs.run(jobs.extremes, x.dtype, parts, x.numel() // (n * n), n, **arrays)
     used = found[: 2 * done.parts]
     return min(used[::2]), max(used[1::2])
 

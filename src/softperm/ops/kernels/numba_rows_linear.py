@@ -33,7 +33,10 @@ from softperm.ops.kernels.numba_simd import (
 
 
 def _parallel(function: Any) -> Any:
-    """The function compiled for threads."""
+    """The function compiled for threads, under a name of its own.
+
+    Numba's cache goes by the name, and would hand out the serial one for it.
+    """
     return njit(parallel=True, cache=True, **OPTIONS)(named(function, "_parallel"))
 
 
@@ -79,6 +82,7 @@ def _iterate(x, rate, tol, chunks, K, top, A, B):
     rows, step = A.shape[1], _chunk_rows(A.shape[1], chunks)
     acc = np.empty((chunks, B.shape[1]), x.dtype)
     B[0, :n], B[0, n:] = 1, 0
+    error = 0.0
     for c in prange(chunks):
         exponentials(x, rate, c * step, min((c + 1) * step, rows), K, top)
     for t in range(A.shape[0]):
@@ -86,13 +90,12 @@ def _iterate(x, rate, tol, chunks, K, top, A, B):
             lo, hi = c * step, min((c + 1) * step, rows)
             sweep(K, lo, hi, B, t, top, top, True, A, t, acc, c)
         if not _column_step(acc, n, A, B, t):
-            return t + 1, 0.0, False
-        if tol > 0:
+            return t + 1, error, False
+        if tol > 0 or t + 1 == A.shape[0]:
             error = _row_error(K, n, A, B, t)
             if error < tol:
                 return t + 1, error, True
-    done = A.shape[0]
-    return done, _row_error(K, n, A, B, done - 1), True
+    return A.shape[0], error, True
 
 
 _iterate_serial = njit(**OPTIONS)(_iterate)

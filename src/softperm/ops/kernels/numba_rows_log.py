@@ -13,7 +13,7 @@ from softperm.ops.kernels.numba_lanes import in_range, rate_of
 from softperm.ops.kernels.numba_lanes_log import smallest_sum
 from softperm.ops.kernels.numba_simd import WIDTH, load, splat, store, total
 
-OPTIONS = {"error_model": "numpy", "cache": True, "fastmath": {"contract", "reassoc", "nsz"}}
+OPTIONS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 
 
 @njit(**OPTIONS)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from softperm._checks import is_plain
 from softperm.ops.kernels import torch_loop
+from softperm.ops.kernels.torch_loop import per_matrix
 
 ThreeTensors = tuple[Tensor, Tensor, Tensor]
 Options = tuple[int, float, bool, str]  # n_iters, tol, log, backend
@@ -36,14 +37,6 @@ def _triton_gpu() -> Any:
     return triton_gpu
 
 
-def per_matrix(tau: float | Tensor, x: Tensor) -> Tensor:
-    """One temperature a matrix of x."""
-    if isinstance(tau, Tensor):
-        return tau
-    dtype = torch_loop.working_dtype(x)
-    return torch.full(x.shape[:-2], tau, dtype=dtype, device=x.device)
-
-
 def _kernel(x: Tensor, backend: str) -> Any:
     """The module that computes: `forward` and `backward`."""
     if backend == "triton" or (backend == "auto" and HAS_TRITON and x.is_cuda):
@@ -55,6 +48,7 @@ def _kernel(x: Tensor, backend: str) -> Any:
 def _forward(
     x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
+    tau = tau.to(torch_loop.working_dtype(x))
     outputs: ThreeTensors = _kernel(x, backend).forward(x, tau, n_iters, tol, log)[:3]
     return outputs
 
@@ -77,6 +71,7 @@ def _backward(
     log: bool,
     backend: str,
 ) -> Tensor:
+    grad, tau = grad.to(x.dtype), tau.to(torch_loop.working_dtype(x))
     dx: Tensor = _kernel(x, backend).backward(grad, x, tau, iters, n_iters, tol, log)
     return dx
 
@@ -123,10 +118,9 @@ def tau_gradient(dx: Tensor, x: Tensor, tau: Tensor) -> Tensor:
     return -products.sum((-2, -1)) / tau
 
 
-def _steps(iters: Tensor, x: Tensor, n_iters: int) -> Tensor:
-    """The iterations done, where a kernel has left them out: all of them."""
-    batch = x.shape[:-2]
-    return iters if iters.shape == batch else torch.full(batch, n_iters, device=x.device)
+def _all_steps(x: Tensor, n_iters: int) -> Tensor:
+    """The iterations done where a kernel has not said how many."""
+    return torch.full(x.shape[:-2], n_iters, device=x.device)
 
 
 class Sinkhorn(torch.autograd.Function):
@@ -157,8 +151,8 @@ class Sinkhorn(torch.autograd.Function):
 
 
 class _Eager(torch.autograd.Function):
-    """The same where nothing is traced or mapped: the iterate alone, the rest is put into `info`,
-    unless that is None.
+    """The same where nothing is traced or mapped: the iterate alone; the iterations done and the
+    row errors are put into `info`, unless that is None.
 
     Dispatching an operator costs more than solving 64 small matrices, and so does every output or
     operation that can be done without; and here the reverse pass may use what the forward pass has
@@ -173,30 +167,30 @@ class _Eager(torch.autograd.Function):
         options: Options,
         info: list[Tensor] | None,
     ) -> Tensor:
-        result: tuple[Tensor, Tensor, Tensor, list[Tensor]]
-        kernel, wanted = _kernel(x, options[-1]), info is not None
-        result = kernel.forward(x, tau, *options[:-1], keep=True, info=wanted)
-        out, iters, error, scalings = result
+        *numbers, backend = options
+        kernel, wanted = _kernel(x, backend), info is not None
+        out: Tensor
+        out, iters, error, scalings = kernel.forward(x, tau, *numbers, keep=True, info=wanted)
         if info is not None:
             info += [iters, error]
         ctx.options = options
-        ctx.tau = tau if isinstance(tau, float) else None
-        given = scalings if isinstance(tau, float) else [*scalings, tau]
-        ctx.save_for_backward(x, iters, out, *given)
+        ctx.tau = None if isinstance(tau, Tensor) else tau
+        given = [tau, *scalings] if isinstance(tau, Tensor) else scalings
+        ctx.save_for_backward(x, out, iters, *given)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, iters, out, *scalings = ctx.saved_tensors
-        tau = scalings.pop() if ctx.tau is None else ctx.tau
-        n_iters, tol, log, backend = ctx.options
+        x, out, iters, *scalings = ctx.saved_tensors
+        tau = scalings.pop(0) if ctx.tau is None else ctx.tau
+        *numbers, backend = ctx.options
         grad, dtau = grads[0], None
         if torch.is_grad_enabled() or not is_plain(grad):
-            options = (per_matrix(tau, x), _steps(iters, x, n_iters), *ctx.options)
-            dx = _SinkhornBackward.apply(grad, x, *options)  # type: ignore[no-untyped-call]
+            steps = _all_steps(x, numbers[0]) if iters is None else iters
+            given = (per_matrix(tau, x), steps, *ctx.options)
+            dx = _SinkhornBackward.apply(grad, x, *given)  # type: ignore[no-untyped-call]
         else:
-            options = (tau, iters, n_iters, tol, log, out, scalings)
-            dx = _kernel(x, backend).backward(grad, x, *options)
+            dx = _kernel(x, backend).backward(grad, x, tau, iters, *numbers, out, scalings)
         if ctx.needs_input_grad[1]:
             dtau = tau_gradient(dx, x, tau)
         return dx, dtau, None, None
@@ -249,24 +243,24 @@ def sinkhorn(
     log: bool,
     backend: str,
     info: bool = True,
-) -> ThreeTensors:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """S (or log S) of x / tau, and for `info` the iterations done and the row errors, one a matrix.
 
     x is float32 or float64, (*, n, n); tau a float, or float64 (float32 where the device has no
     float64), (*). Differentiable any number of times with respect to both.
     """
-    outputs: ThreeTensors
-    plain = is_plain(x, tau) if isinstance(tau, Tensor) else is_plain(x)
+    outputs: tuple[Tensor, Tensor | None, Tensor | None]
+    tensors = (x, tau) if isinstance(tau, Tensor) else (x,)
+    plain = is_plain(*tensors)
     if not (plain and x.is_cpu and backend in ("auto", "numba")):
         tau = per_matrix(tau, x)
     if not plain:
         outputs = Sinkhorn.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
-    elif torch.is_grad_enabled() and (
-        x.requires_grad or (isinstance(tau, Tensor) and tau.requires_grad)
-    ):
-        more: list[Tensor] | None = [] if info else None
-        out = _Eager.apply(x, tau, (n_iters, tol, log, backend), more)  # type: ignore[no-untyped-call]
-        outputs = (out, *(more or (out, out)))
+    elif torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        found: list[Tensor] | None = [] if info else None
+        out = _Eager.apply(x, tau, (n_iters, tol, log, backend), found)  # type: ignore[no-untyped-call]
+        iters, error = found or (None, None)
+        outputs = (out, iters, error)
     else:
         outputs = _kernel(x, backend).forward(x, tau, n_iters, tol, log, info=info)[:3]
     return outputs

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
 
-Function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # lets go of the interpreter lock
+Job = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # a call lets go of the interpreter lock
 
 
 class _Forked:
@@ -42,25 +42,30 @@ def _openmp() -> Any:
         function = ctypes.CDLL(None).GOMP_parallel
     except (AttributeError, OSError, TypeError):
         return None
-    function.argtypes = (Function, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    function.argtypes = (Job, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
     function.restype = None
     return function
 
 
-def call_in_threads(function: Any, pointer: int, threads: int) -> None:
-    """Call a C function of one pointer in several threads at the same time.
+def call_in_threads(job: Any, pointer: int, threads: int) -> None:
+    """Call compiled code of one pointer in several threads at the same time, and wait for all.
 
     Arguments:
-        function: Of the type `Function`.
+        job: Of the type `Job`.
         pointer: Its argument.
         threads: How many threads, the calling one included; OpenMP may have fewer.
     """
     if threads == 1:
-        function(pointer)
+        job(pointer)
     elif _openmp() is None or _Forked.yes:
-        futures = [_pool().submit(function, pointer) for _ in range(threads - 1)]
-        function(pointer)
+        futures: list[Future[None]] = []
+        try:
+            for _ in range(threads - 1):
+                futures.append(_pool().submit(job, pointer))  # noqa: PERF401 - see below
+            job(pointer)
+        finally:
+            wait(futures)  # whatever happens: what the pointer leads to must live until then
         for future in futures:
             future.result()
     else:
-        _openmp()(function, pointer, threads, 0)
+        _openmp()(job, pointer, threads, 0)

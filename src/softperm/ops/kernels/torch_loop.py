@@ -21,6 +21,13 @@ def working_dtype(x: Tensor) -> torch.dtype:
     return torch.float32 if x.device.type == "mps" else torch.float64
 
 
+def per_matrix(tau: float | Tensor, x: Tensor) -> Tensor:
+    """One temperature a matrix of x."""
+    if isinstance(tau, Tensor):
+        return tau
+    return torch.full(x.shape[:-2], tau, dtype=working_dtype(x), device=x.device)
+
+
 def _divide(x: Tensor, tau: Tensor) -> Tensor:
     """L = x / tau, with a finite gradient also at -inf entries."""
     L = x.to(working_dtype(x)).contiguous()
