@@ -36,21 +36,15 @@ Scalings = list[Tensor]
 
 
 class _Problem(NamedTuple):
-    """Matrices x, (*, n, n) and contiguous, and what to compute of them."""
+    """Matrices x, (*, n, n) and contiguous, not empty, and what to compute of them."""
 
     x: Tensor
     tau: float | Tensor
     n_iters: int
     tol: float
     log: bool
-
-    @property
-    def n(self) -> int:
-        return self.x.shape[-1]
-
-    @property
-    def batch(self) -> int:
-        return self.x.numel() // self.x.shape[-1] ** 2
+    batch: int
+    n: int
 
     def in_lanes(self) -> bool:
         """Whether lanes are quicker; 16 matrices take no longer there than one does."""
@@ -62,18 +56,20 @@ class _Problem(NamedTuple):
 
     def run(self, job: Callable[..., None], units: int, kept: int, **tensors: Tensor) -> Work:
         """Do a job; the tensors are contiguous, and called as in `Work`."""
+        x, tau, n_iters, tol, log, batch, n = self
         fields: dict[str, Any] = {name: tensor.data_ptr() for name, tensor in tensors.items()}
-        if isinstance(self.tau, Tensor):
-            fields.update(tau=self.tau.data_ptr(), n_taus=self.tau.numel())
+        if isinstance(tau, Tensor):
+            fields["tau"], fields["n_taus"] = tau.data_ptr(), tau.numel()
         else:
-            fields["temperature"] = self.tau
-        fields.update(x=self.x.data_ptr(), n_iters=self.n_iters, tol=self.tol, log=self.log)
-        return jobs.run(job, self.x.dtype, units, self.batch, self.n, kept=kept, **fields)
+            fields["temperature"] = tau
+        given = {"x": x.data_ptr(), "n_iters": n_iters, "tol": tol, "log": log, "kept": kept}
+        return jobs.run(job, x.dtype, units, batch, n, **fields, **given)
 
 
 def _problem(x: Tensor, tau: float | Tensor, n_iters: int, tol: float, log: bool) -> _Problem:
     tau = tau.contiguous() if isinstance(tau, Tensor) else tau
-    return _Problem(x.contiguous(), tau, n_iters, tol, log)
+    x, n = x.contiguous(), x.shape[-1]
+    return _Problem(x, tau, n_iters, tol, log, x.numel() // (n * n), n)
 
 
 def _rows_are_shared(batch: int, n: int) -> bool:
@@ -185,11 +181,12 @@ def forward(
 
     Without `info` the iterations and the error may be left out.
     """
-    problem = _problem(x, tau, n_iters, tol, log)
-    out, shape = torch.empty_like(problem.x), x.shape[:-2]
+    shape = x.shape[:-2]
     if not x.numel():
         iters = torch.full(shape, n_iters, device="cpu")
-        return out, iters, torch.zeros(shape, dtype=x.dtype, device="cpu"), []
+        return torch.empty_like(x), iters, torch.zeros(shape, dtype=x.dtype, device="cpu"), []
+    problem = _problem(x, tau, n_iters, tol, log)
+    out = torch.empty_like(problem.x)
     in_lanes = problem.in_lanes()
     more: dict[str, Tensor] = {}
     if info or not in_lanes:
@@ -214,10 +211,10 @@ def backward(
 
     Where the result and the scalings were not kept they are computed again.
     """
+    if not x.numel():
+        return torch.empty_like(x)
     problem, grad = _problem(x, tau, n_iters, tol, log), grad.contiguous()
     dx = torch.empty_like(problem.x)
-    if not x.numel():
-        return dx
     if out is None or not scalings:
         out, iters, _, scalings = forward(x, tau, n_iters, tol, log, keep=True)
     if problem.in_lanes():

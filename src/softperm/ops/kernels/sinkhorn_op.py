@@ -250,13 +250,15 @@ def sinkhorn(
     float64), (*). Differentiable any number of times with respect to both.
     """
     outputs: tuple[Tensor, Tensor | None, Tensor | None]
-    tensors = (x, tau) if isinstance(tau, Tensor) else (x,)
-    plain = is_plain(*tensors)
+    if isinstance(tau, Tensor):
+        plain, differentiable = is_plain(x, tau), x.requires_grad or tau.requires_grad
+    else:
+        plain, differentiable = is_plain(x), x.requires_grad
     if not (plain and x.is_cpu and backend in ("auto", "numba")):
         tau = per_matrix(tau, x)
     if not plain:
         outputs = Sinkhorn.apply(x, tau, n_iters, tol, log, backend)  # type: ignore[no-untyped-call]
-    elif torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+    elif differentiable and torch.is_grad_enabled():
         found: list[Tensor] | None = [] if info else None
         out = _Eager.apply(x, tau, (n_iters, tol, log, backend), found)  # type: ignore[no-untyped-call]
         iters, error = found or (None, None)
