@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for title, cell, changes in variants(given.pieces, given.epochs, given.data):
         folder = given.out / title.replace(" ", "-").replace(":", "").replace(",", "")
         run_cell(cell, folder, settings(cell, changes))
-        results[title] = Result.read(folder / "result.json")
+        results[title] = Result.read(folder)
         print(f"{title}: done", flush=True)
     text = table(results).markdown()
     write_text(given.out / "table.md", text)

@@ -124,7 +124,7 @@ def ship(run: Run, shelf: Path) -> Path:
         ValueError: the run is not one of jigsaws of known data, or half precision harms it.
         OSError: a file is missing: the run is not finished.
     """
-    result = Result.read(run.folder / "result.json")
+    result = Result.read(run.folder)
     task = run.load_task()
     if not isinstance(task, Jigsaw) or task.config.data not in _DATA:
         raise ValueError(f"{run.folder} must hold a jigsaw run of {' or '.join(_DATA)}")

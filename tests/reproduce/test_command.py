@@ -77,7 +77,7 @@ def test_both_nets(capsys: pytest.CaptureFixture[str]) -> None:
     for name in names:
         files = {path.name for path in (out / name).iterdir()}
         assert files >= {"config.yaml", "metrics.csv", "model.safetensors", "result.json"}
-    result = Result.read(out / "ours-n5-seed1" / "result.json")
+    result = Result.read(out / "ours-n5-seed1")
     assert result.cell == Cell("sorting", "ours", 5, 1)
     assert len(result.metrics) == 7
     assert set(result.metrics["U(100, 101)"]) == {
@@ -100,7 +100,7 @@ def test_jigsaw_with_quick_and_docs() -> None:
     options = ("--pieces", "2", "--net", "paper", "--data", "digits", "--quick")
     assert reproduce("jigsaw", *options, "--docs", "docs.md") == 0
     folder = Path("runs/reproduce-quick/jigsaw")
-    result = Result.read(folder / "paper-2x2-seed0" / "result.json")
+    result = Result.read(folder / "paper-2x2-seed0")
     assert (result.data, result.epochs) == ("digits", 1)
     for name in ("kendall_tau", "prop_any_wrong_up_to_identical", "exact_reconstruction", "l2"):
         assert f"{result.metrics['test'][name]:.4f}" in (folder / "table.md").read_text()

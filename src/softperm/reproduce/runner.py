@@ -52,12 +52,13 @@ class Result:
         write_text(folder / _RESULT, json.dumps(asdict(self), indent=2) + "\n")
 
     @staticmethod
-    def read(path: Path) -> Result:
-        """Read what `write` wrote.
+    def read(folder: Path) -> Result:
+        """Read what `write` wrote to the folder.
 
         Raises:
             ValueError: the file is damaged.
         """
+        path = folder / _RESULT
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             return Result(**{**values, "cell": Cell(**values["cell"])})
@@ -185,5 +186,5 @@ def run_cells(
 
 def read_results(out: Path) -> list[Result]:
     """The results of all finished cells in a folder, whichever call finished them."""
-    results = [Result.read(path) for path in sorted(out.glob(f"*/{_RESULT}"))]
+    results = [Result.read(path.parent) for path in sorted(out.glob(f"*/{_RESULT}"))]
     return sorted(results, key=lambda r: (r.cell.size, r.cell.net != "paper", r.cell.seed))
