@@ -116,6 +116,13 @@ def test_against_the_loop(
         check(batch, n, taus, dtype, tol, log)
 
 
+@pytest.mark.parametrize("n", [112, 100, 405])  # in place, copied, too large to be copied
+@pytest.mark.parametrize("log", [False, True])
+def test_rows_of_larger_matrices(n: int, log: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    force("rows", monkeypatch)
+    check(2, n, (1.0,), torch.float32, 0.0, log)
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_temperatures_reach_both_kernels(

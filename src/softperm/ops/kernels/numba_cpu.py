@@ -23,7 +23,7 @@ from softperm.ops.kernels.numba_simd import WIDTH
 from softperm.ops.kernels.numba_work import Work
 from softperm.ops.kernels.torch_loop import per_matrix
 
-_LANES_UP_TO = 112  # the largest n that is quicker in lanes than along rows
+_LANES_UP_TO = 80  # the largest n that is quicker in lanes than along rows
 _SHARED_FROM = 512  # the smallest n for which sharing out the rows of one matrix pays
 _ROWS_LOCK = Lock()
 
@@ -33,6 +33,14 @@ _ROWS_LOCK = Lock()
 # and one for columns. Memory for matrices and steps that have none is never touched, and so never
 # taken.
 Scalings = list[Tensor]
+
+
+def _work(x: Tensor, units: int) -> Work:
+    """What every job needs to know of contiguous matrices, and of the units of work."""
+    n = x.shape[-1]
+    work = Work()
+    work.x, work.n, work.batch, work.units = x.data_ptr(), n, x.numel() // (n * n), units
+    return work
 
 
 class _Problem(NamedTuple):
@@ -48,7 +56,7 @@ class _Problem(NamedTuple):
 
     def in_lanes(self) -> bool:
         """Whether lanes are quicker; 16 matrices take no longer there than one does."""
-        return self.tol == 0 and self.n <= min(_LANES_UP_TO, 6 * self.batch + 4)
+        return self.tol == 0 and self.n <= min(_LANES_UP_TO, 2 * self.batch + 8)
 
     def taus(self) -> Tensor:
         """One temperature a matrix."""
@@ -56,14 +64,16 @@ class _Problem(NamedTuple):
 
     def run(self, job: Callable[..., None], units: int, kept: int, **tensors: Tensor) -> Work:
         """Do a job; the tensors are contiguous, and called as in `Work`."""
-        x, tau, n_iters, tol, log, batch, n = self
-        fields: dict[str, Any] = {name: tensor.data_ptr() for name, tensor in tensors.items()}
+        x, tau, n_iters, tol, log, *_ = self
+        work = _work(x, units)
+        work.kept, work.n_iters, work.tol, work.log = kept, n_iters, tol, log
         if isinstance(tau, Tensor):
-            fields["tau"], fields["n_taus"] = tau.data_ptr(), tau.numel()
+            work.tau, work.n_taus = tau.data_ptr(), tau.numel()
         else:
-            fields["temperature"] = tau
-        given = {"x": x.data_ptr(), "n_iters": n_iters, "tol": tol, "log": log, "kept": kept}
-        return jobs.run(job, x.dtype, units, batch, n, **fields, **given)
+            work.temperature = tau
+        for name, tensor in tensors.items():
+            setattr(work, name, tensor.data_ptr())
+        return jobs.run(job, x.dtype, work)
 
 
 def _problem(x: Tensor, tau: float | Tensor, n_iters: int, tol: float, log: bool) -> _Problem:
@@ -125,9 +135,9 @@ def _backward_lanes(
 def _forward_rows(problem: _Problem, out: Tensor, keep: bool, info: dict[str, Tensor]) -> Scalings:
     x, n, batch, n_iters = problem.x, problem.n, problem.batch, problem.n_iters
     kept = batch if keep else 0
-    rows, width = padded(n)
     safe = _empty((batch,), torch.bool)
-    A, B = _empty((kept, n_iters, rows), x.dtype), _empty((kept, n_iters + 1, width), x.dtype)
+    A = _empty((kept, n_iters, n), x.dtype)
+    B = _empty((kept, n_iters + 1, padded(n)), x.dtype)
     given = {"out": out, "safe": safe, **info}
     if _rows_are_shared(batch, n):
         flat = [info["iters"].view(-1), info["error"].view(-1), safe, A, B]
@@ -233,19 +243,18 @@ def matching(x: Tensor) -> tuple[Tensor, int]:
     perm = _empty(x.shape[:-1], torch.int64)
     if not x.numel():
         return perm, 0
-    n = x.shape[-1]
-    batch = x.numel() // (n * n)
-    arrays = {"x": x.data_ptr(), "perm": perm.data_ptr()}
-    return perm, jobs.run(jobs.matching, x.dtype, batch, batch, n, **arrays).refused
+    work = _work(x, x.numel() // x.shape[-1] ** 2)
+    work.perm = perm.data_ptr()
+    return perm, jobs.run(jobs.matching, x.dtype, work).refused
 
 
 def extremes(x: Tensor) -> tuple[float, float]:
     """The smallest and the largest entry of a contiguous tensor; inf, the latter, for NaN."""
-    n, parts = x.shape[-1], torch.get_num_threads()
+    parts = torch.get_num_threads()
     found = (ctypes.c_double * (2 * parts))()
-    arrays = {"x": x.data_ptr(), "out": ctypes.addressof(found)}
-    done = jobs.run(jobs.extremes, x.dtype, parts, x.numel() // (n * n), n, **arrays)
-    used = found[: 2 * done.parts]
+    work = _work(x, parts)
+    work.out = ctypes.addressof(found)
+    used = found[: 2 * jobs.run(jobs.extremes, x.dtype, work).parts]
     return min(used[::2]), max(used[1::2])
 
 

@@ -103,7 +103,7 @@ def rows_forward(pointer):
     x, out = matrices(pointer, work, work.x), matrices(pointer, work, work.out)
     tau, error = temperatures(work), per_matrix(pointer, work, work.error)
     iters, safe = per_matrix(np.int64, work, work.iters), per_matrix(np.uint8, work, work.safe)
-    A, B = row_steps(pointer, work, *padded(work.n))
+    A, B = row_steps(pointer, work, padded(work.n))
     options = (work.n_iters, work.tol, work.log != 0)
     numba_rows_linear.forward(x, tau, out, iters, error, safe, A, B, *options, lo, hi)
     end(pointer, safe, lo, hi)
@@ -116,7 +116,7 @@ def rows_log_forward(pointer):
     x, out = matrices(pointer, work, work.x), matrices(pointer, work, work.out)
     tau, error = temperatures(work), per_matrix(pointer, work, work.error)
     iters, safe = per_matrix(np.int64, work, work.iters), per_matrix(np.uint8, work, work.safe)
-    U, V = row_steps(np.float64, work, work.n, work.n)
+    U, V = row_steps(np.float64, work, work.n)
     options = (work.n_iters, work.tol, work.log != 0)
     numba_rows_log.forward(x, tau, safe, out, iters, error, U, V, *options, lo, hi)
     add(pointer, DONE, 1)
@@ -129,7 +129,7 @@ def rows_backward(pointer):
     grad, out = matrices(pointer, work, work.grad), matrices(pointer, work, work.out)
     dx, tau = matrices(pointer, work, work.dx), temperatures(work)
     iters, safe = per_matrix(np.int64, work, work.iters), per_matrix(np.uint8, work, work.safe)
-    A, B = row_steps(pointer, work, *padded(work.n))
+    A, B = row_steps(pointer, work, padded(work.n))
     numba_rows_linear.backward(grad, out, tau, iters, safe, A, B, dx, work.log != 0, lo, hi)
     add(pointer, DONE, 1)
 
@@ -141,7 +141,7 @@ def rows_log_backward(pointer):
     grad, x = matrices(pointer, work, work.grad), matrices(pointer, work, work.x)
     dx, tau = matrices(pointer, work, work.dx), temperatures(work)
     iters, safe = per_matrix(np.int64, work, work.iters), per_matrix(np.uint8, work, work.safe)
-    U, V = row_steps(np.float64, work, work.n, work.n)
+    U, V = row_steps(np.float64, work, work.n)
     numba_rows_log.backward(grad, x, tau, iters, safe, U, V, dx, work.log != 0, lo, hi)
     add(pointer, DONE, 1)
 
@@ -181,18 +181,13 @@ def _compiled(job: Callable[..., None], dtype: torch.dtype) -> Any:
     return compiled
 
 
-def run(
-    job: Callable[..., None], dtype: torch.dtype, units: int, batch: int, n: int, **fields: float
-) -> Work:
+def run(job: Callable[..., None], dtype: torch.dtype, work: Work) -> Work:
     """Do a job for a batch of matrices, in as many threads as pay.
 
     Arguments:
         job: One of the functions above.
         dtype: Of the matrices.
-        units: What can be done independently, such as matrices.
-        batch: Number of matrices.
-        n: Their size.
-        fields: Further fields of `Work`; the arrays are contiguous.
+        work: What to do: all but the parts and the counters. The arrays are contiguous.
 
     Returns:
         The work, done.
@@ -200,9 +195,10 @@ def run(
     Raises:
         MemoryError: there is no memory for the working arrays of a thread.
     """
-    effort = batch * n * n * (_LOG_EFFORT if job in _IN_LOG_DOMAIN else 1)
-    threads = 1 if effort < _SERIAL_BELOW else min(torch.get_num_threads(), units)
-    work = Work(parts=threads, units=units, batch=batch, n=n, **fields)
+    n: int = work.n
+    effort = work.batch * n * n * (_LOG_EFFORT if job in _IN_LOG_DOMAIN else 1)
+    threads = 1 if effort < _SERIAL_BELOW else min(torch.get_num_threads(), work.units)
+    work.parts = threads
     compiled, pointer = _compiled(job, dtype), ctypes.addressof(work)
     if work.n_taus == 0:
         work.n_taus, work.tau = 1, pointer + Work.temperature.offset

@@ -26,6 +26,7 @@ from softperm.ops.kernels.numba_lanes import (
 from softperm.ops.kernels.numba_simd import (
     WIDTH,
     absolute,
+    aligned,
     keep_if_at_most,
     load,
     maximum,
@@ -106,7 +107,7 @@ def _log_scale(X, rate, top, A, B):
     n = X.shape[1]
     last = A.shape[0] - 1
     speed = load(rate, 0)
-    v = np.empty((n, WIDTH), np.float64)
+    v = aligned((n, WIDTH), np.float64)
     for j in range(n):
         store(v, j * WIDTH, vector_log(load(B, ((last + 1) * n + j) * WIDTH)))
     for i in range(n):
@@ -125,10 +126,10 @@ def forward(x, tau, out, error, safe, scalings, n_iters, log, keep, lo, hi):
     Marks them in `safe`; with `keep` leaves the scalings of every step in `scalings`, a block each.
     """
     n = x.shape[1]
-    K = np.empty((n, n, WIDTH), x.dtype)
-    top = np.empty((n, WIDTH), x.dtype)
+    K = aligned((n, n, WIDTH), x.dtype)
+    top = aligned((n, WIDTH), x.dtype)
     worst, fine = np.empty(WIDTH, x.dtype), np.empty(WIDTH, x.dtype)
-    steps = np.empty((2 * n_iters + 1, n, WIDTH), x.dtype)
+    steps = aligned((2 * n_iters + 1, n, WIDTH), x.dtype)
     for block in range(lo, hi):
         first = block * WIDTH
         if keep:
@@ -216,11 +217,11 @@ def backward(grad, out, tau, safe, scalings, dx, log, lo, hi):
     """The exact gradient with respect to the safe matrices of blocks lo to hi."""
     n = out.shape[1]
     n_iters = scalings.shape[1] // 2
-    S, G = np.empty((n, n, WIDTH), out.dtype), np.empty((n, n, WIDTH), out.dtype)
-    A, P = np.empty((n_iters, n, WIDTH), out.dtype), np.empty((n_iters, n, WIDTH), out.dtype)
-    Q, B = np.empty((n_iters, n, WIDTH), out.dtype), np.empty((n_iters + 1, n, WIDTH), out.dtype)
-    du, dv = np.empty((n, WIDTH), out.dtype), np.empty((1, n, WIDTH), out.dtype)
-    c0, c1 = np.empty((n, WIDTH), out.dtype), np.empty((n, WIDTH), out.dtype)
+    S, G = aligned((n, n, WIDTH), out.dtype), aligned((n, n, WIDTH), out.dtype)
+    A, P = aligned((n_iters, n, WIDTH), out.dtype), aligned((n_iters, n, WIDTH), out.dtype)
+    Q, B = aligned((n_iters, n, WIDTH), out.dtype), aligned((n_iters + 1, n, WIDTH), out.dtype)
+    du, dv = aligned((n, WIDTH), out.dtype), aligned((1, n, WIDTH), out.dtype)
+    c0, c1 = aligned((n, WIDTH), out.dtype), aligned((n, WIDTH), out.dtype)
     fine = np.zeros(WIDTH, out.dtype)
     for block in range(lo, hi):
         first = block * WIDTH

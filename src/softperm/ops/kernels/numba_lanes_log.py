@@ -17,6 +17,7 @@ from softperm.ops.kernels.numba_lanes import OPTIONS, multiply, rates, read, wri
 from softperm.ops.kernels.numba_simd import (
     WIDTH,
     absolute,
+    aligned,
     keep_if_above,
     load,
     maximum,
@@ -126,11 +127,11 @@ def _unsafe(safe, first, wanted):
 def forward(x, tau, safe, out, error, scalings, n_iters, log, keep, lo, hi):
     """S (or log S) and largest row errors of the matrices of blocks lo to hi that are not safe."""
     n = x.shape[1]
-    X = np.empty((n, n, WIDTH), x.dtype)
-    y = np.empty((n, WIDTH), np.float64)
-    e, sums = np.empty((n, WIDTH), x.dtype), np.empty((n, WIDTH), x.dtype)
+    X = aligned((n, n, WIDTH), x.dtype)
+    y = aligned((n, WIDTH), np.float64)
+    e, sums = aligned((n, WIDTH), x.dtype), aligned((n, WIDTH), x.dtype)
     worst, wanted = np.empty(WIDTH, x.dtype), np.empty(WIDTH, x.dtype)
-    steps = np.empty((2 * n_iters + 1, n, WIDTH), np.float64)
+    steps = aligned((2 * n_iters + 1, n, WIDTH), np.float64)
     for block in range(lo, hi):
         first = block * WIDTH
         if not _unsafe(safe, first, wanted):
@@ -202,10 +203,10 @@ def backward(grad, x, tau, safe, scalings, dx, log, lo, hi):
     """The exact gradient with respect to the matrices of blocks lo to hi that are not safe."""
     n = x.shape[1]
     n_iters = scalings.shape[1] // 2
-    X, G = np.empty((n, n, WIDTH), x.dtype), np.empty((n, n, WIDTH), x.dtype)
-    du, e = np.empty((n, WIDTH), x.dtype), np.empty((n, WIDTH), x.dtype)
-    dv, next_dv = np.empty((n, WIDTH), x.dtype), np.empty((n, WIDTH), x.dtype)
-    ratio, wanted = np.empty((n, WIDTH), x.dtype), np.empty(WIDTH, x.dtype)
+    X, G = aligned((n, n, WIDTH), x.dtype), aligned((n, n, WIDTH), x.dtype)
+    du, e = aligned((n, WIDTH), x.dtype), aligned((n, WIDTH), x.dtype)
+    dv, next_dv = aligned((n, WIDTH), x.dtype), aligned((n, WIDTH), x.dtype)
+    ratio, wanted = aligned((n, WIDTH), x.dtype), np.empty(WIDTH, x.dtype)
     for block in range(lo, hi):
         first = block * WIDTH
         if not _unsafe(safe, first, wanted):

@@ -14,22 +14,17 @@ from softperm.ops.kernels.numba_cache import named
 from softperm.ops.kernels.numba_lanes import OPTIONS, rate_of
 from softperm.ops.kernels.numba_lanes_linear import largest_scaling
 from softperm.ops.kernels.numba_rows import (
-    dot4,
-    exp_all,
     exponentials,
     log_gradient,
     padded,
+    read_rows,
+    scaled,
     subtract_products,
     sweep,
 )
-from softperm.ops.kernels.numba_simd import (
-    WIDTH,
-    load,
-    load_first,
-    splat,
-    store,
-    store_first,
-)
+from softperm.ops.kernels.numba_simd import WIDTH, aligned
+
+_COPIED_UP_TO = 400  # the largest n for which rows that begin anywhere cost more than a copy does
 
 
 def _parallel(function: Any) -> Any:
@@ -41,13 +36,12 @@ def _parallel(function: Any) -> Any:
 
 
 @njit(**OPTIONS)
-def _row_error(K, n, A, B, t):
-    """The largest |row sum - 1| after step t."""
+def _row_error(K, A, B, t, s, acc):
+    """The largest |row sum - 1| after step t; s and acc are overwritten."""
+    sweep(K, 0, K.shape[0], B, t + 1, s[0], s[0], True, s, 0, acc, 0)
     worst = 0.0
-    for i in range(0, n, 4):
-        r = dot4(K, i, B, t + 1)
-        for k in range(min(4, n - i)):
-            worst = max(worst, abs(A[t, i + k] * r[k] - 1.0))
+    for i in range(s.size):
+        worst = max(worst, abs(A[t, i] / s[0, i] - 1.0))
     return worst
 
 
@@ -69,30 +63,32 @@ def _column_step(acc, n, A, B, t):
 
 
 @njit(**OPTIONS)
-def _chunk_rows(rows, chunks):
-    """Rows a chunk, a multiple of four."""
-    return (rows // 4 + chunks - 1) // chunks * 4
+def _chunk(c, chunks, n):
+    """The rows of chunk c: from, to; all chunks but the last ones are of whole groups of rows."""
+    groups = (n + WIDTH - 1) // WIDTH
+    step = (groups + chunks - 1) // chunks * WIDTH
+    return min(c * step, n), min((c + 1) * step, n)
 
 
 def _iterate(x, rate, tol, chunks, K, top, A, B):
-    """Scalings A (l, rows) and B (l + 1, width), 0 for padding; the steps done, the row error, and
+    """Scalings A (l, n) and B (l + 1, width), 0 for padding; the steps done, the row error, and
     whether all is safe.
     """
     n = x.shape[0]
-    rows, step = A.shape[1], _chunk_rows(A.shape[1], chunks)
-    acc = np.empty((chunks, B.shape[1]), x.dtype)
+    acc, s = aligned((chunks, B.shape[1]), x.dtype), np.empty((1, n), x.dtype)
     B[0, :n], B[0, n:] = 1, 0
     error = 0.0
     for c in prange(chunks):
-        exponentials(x, rate, c * step, min((c + 1) * step, rows), K, top)
+        lo, hi = _chunk(c, chunks, n)
+        exponentials(x, rate, lo, hi, K, top)
     for t in range(A.shape[0]):
         for c in prange(chunks):
-            lo, hi = c * step, min((c + 1) * step, rows)
+            lo, hi = _chunk(c, chunks, n)
             sweep(K, lo, hi, B, t, top, top, True, A, t, acc, c)
         if not _column_step(acc, n, A, B, t):
             return t + 1, error, False
         if tol > 0 or t + 1 == A.shape[0]:
-            error = _row_error(K, n, A, B, t)
+            error = _row_error(K, A, B, t, s, acc)
             if error < tol:
                 return t + 1, error, True
     return A.shape[0], error, True
@@ -103,33 +99,23 @@ _iterate_parallel = _parallel(_iterate)
 
 
 @njit(**OPTIONS)
-def _write_row(x, rate, log, top, A, B, last, v, i, out):
-    """Row i of the result, in place of K's."""
-    n = x.shape[0]
-    first = (last + 1) * B.shape[1]
-    if log:
-        u = np.log(A[last, i])
-        for j in range(n):
-            out[i, j] = (x[i, j] - top[i]) * rate + (u + v[j])
-        return
-    a = splat(A[last, i])
-    rest = n % WIDTH
-    for j in range(0, n - rest, WIDTH):
-        store(out, i * n + j, a * load(out, i * n + j) * load(B, first + j))
-    if rest:
-        at = (i + 1) * n - rest
-        s = a * load_first(out, at, rest) * load(B, first + n - rest)
-        store_first(out, at, s, rest)
+def _write_logarithms(x, rate, top, u, v, lo, hi, out):
+    """Rows lo to hi of (x_ij - top_i) rate + u_i + v_j."""
+    for i in range(lo, hi):
+        for j in range(v.size):
+            out[i, j] = (x[i, j] - top[i]) * rate + (u[i] + v[j])
 
 
-def _write(x, rate, log, top, A, B, last, chunks, out):
-    """S in place of K; log S from the scalings alone, exact where S underflows."""
+def _write(x, rate, log, top, A, B, last, chunks, K, out):
+    """S from K; log S from the scalings alone, exact where S underflows."""
     n = x.shape[0]
-    step = _chunk_rows(A.shape[1], chunks)
-    v = np.log(B[last + 1, : n if log else 0])
+    u, v = np.log(A[last, : n if log else 0]), np.log(B[last + 1, : n if log else 0])
     for c in prange(chunks):
-        for i in range(c * step, min((c + 1) * step, n)):
-            _write_row(x, rate, log, top, A, B, last, v, i, out)
+        lo, hi = _chunk(c, chunks, n)
+        if log:
+            _write_logarithms(x, rate, top, u, v, lo, hi, out)
+        else:
+            scaled(K, A[last], B, last + 1, lo, hi, out)
 
 
 _write_serial = njit(**OPTIONS)(_write)
@@ -147,12 +133,18 @@ def _column_sums(acc, n):
 
 @njit(**OPTIONS)
 def _relative(A, B, n):
-    """The scalings of every step divided by the last ones, 0 for padding."""
-    RA, RB = np.zeros_like(A), np.zeros_like(B)
+    """The scalings of every step divided by the last ones, 0 for padding of columns."""
+    RA, RB = np.empty_like(A), aligned(B.shape, B.dtype)
     last = A.shape[0] - 1
-    for t in range(last + 1):
-        RA[t, :n] = A[t, :n] / A[last, :n]
-        RB[t, :n] = B[t, :n] / B[last + 1, :n]
+    one = A.dtype.type(1)
+    for i in range(n):
+        RA[0, i], RB[0, i] = one / A[last, i], one / B[last + 1, i]
+    RB[:, n:] = 0
+    for t in range(last, -1, -1):
+        for i in range(n):
+            RA[t, i] = A[t, i] * RA[0, i]
+        for j in range(n):
+            RB[t, j] = B[t, j] * RB[0, j]
     RB[last + 1, :n] = 1
     return RA, RB
 
@@ -160,40 +152,46 @@ def _relative(A, B, n):
 @njit(**OPTIONS)
 def _before_sweep(A, B, t, n, du, dv, P, c0, c1):
     """The vectors that the sweep back through step t takes; du counts in the last step only."""
-    P[t, :n] = B[t + 1, :n] * dv
-    c0[:] = A[t] * du
-    c1[:] = A[t] * A[t]
-    du[:] = 0
+    for j in range(n):
+        P[t, j] = B[t + 1, j] * dv[j]
+    for i in range(n):
+        c0[i] = A[t, i] * du[i]
+        c1[i] = A[t, i] * A[t, i]
+        du[i] = 0
 
 
 @njit(**OPTIONS)
-def _after_sweep(acc, n, B, t):
-    """The gradient with respect to the column scalings of the step before."""
-    return -B[t, :n] * _column_sums(acc, n)
+def _after_sweep(acc, n, B, t, dv):
+    """dv becomes the gradient with respect to the column scalings of the step before."""
+    for j in range(n):
+        total = acc[0, j]
+        for c in range(1, acc.shape[0]):
+            total += acc[c, j]
+        dv[j] = -B[t, j] * total
 
 
-def _reverse(grad, out, rate, log, S, A, B, chunks, dx):
+def _reverse(grad, out, rate, log, copied, S, A, B, chunks, dx):
     """The gradient with respect to x by way of the scalings of every step."""
     n = grad.shape[0]
-    rows, step = A.shape[1], _chunk_rows(A.shape[1], chunks)
-    P, Q = np.zeros_like(B), np.zeros_like(A)
-    acc = np.empty((chunks, B.shape[1]), S.dtype)
-    du, c0, c1 = np.zeros(rows, S.dtype), np.empty(rows, S.dtype), np.empty(rows, S.dtype)
+    P, Q = aligned(B.shape, B.dtype), np.empty_like(A)
+    P[:, n:] = 0
+    acc = aligned((chunks, B.shape[1]), S.dtype)
+    du, c0, c1 = np.empty(n, S.dtype), np.empty(n, S.dtype), np.empty(n, S.dtype)
     for c in prange(chunks):
-        lo, hi = c * step, min((c + 1) * step, rows)
-        if log:
-            exp_all(out, lo, hi, S)
+        lo, hi = _chunk(c, chunks, n)
+        if log or copied:
+            read_rows(out, log, lo, hi, S)
         log_gradient(S, grad, log, lo, hi, dx, du, acc, c)
     dv = _column_sums(acc, n)
     A, B = _relative(A, B, n)
     for t in range(A.shape[0] - 1, -1, -1):
         _before_sweep(A, B, t, n, du, dv, P, c0, c1)
         for c in prange(chunks):
-            lo, hi = c * step, min((c + 1) * step, rows)
+            lo, hi = _chunk(c, chunks, n)
             sweep(S, lo, hi, P, t, c0, c1, False, Q, t, acc, c)
-        dv = _after_sweep(acc, n, B, t)
+        _after_sweep(acc, n, B, t, dv)
     for c in prange(chunks):
-        lo, hi = c * step, min((c + 1) * step, rows)
+        lo, hi = _chunk(c, chunks, n)
         subtract_products(S, lo, hi, A, P, Q, B, rate, dx)
 
 
@@ -202,19 +200,22 @@ _reverse_parallel = _parallel(_reverse)
 
 
 @njit(**OPTIONS)
-def _forward_one(x, tau, tol, log, out, A, B):
-    n = x.shape[0]
-    top, rate = np.empty(n, x.dtype), rate_of(tau)
-    done, error, safe = _iterate_serial(x, rate, tol, 1, out, top, A, B)
-    if safe:
-        _write_serial(x, rate, log, top, A, B, done - 1, 1, out)
-    return done, error, safe
+def _copy_of_rows(x):
+    """Room for as many rows, padded with zeros to whole vectors; none where it does not pay."""
+    n = x.shape[1]
+    width = padded(n) if n % WIDTH and n <= _COPIED_UP_TO else 0
+    K = aligned((n, width), x.dtype)
+    K[:, n:] = 0
+    return K
 
 
 @njit(**OPTIONS)
-def _backward_one(grad, out, tau, log, A, B, dx):
-    S = np.empty_like(out) if log else out
-    _reverse_serial(grad, out, rate_of(tau), log, S, A, B, 1, dx)
+def _forward_one(x, tau, tol, log, K, top, out, A, B):
+    rate = rate_of(tau)
+    done, error, safe = _iterate_serial(x, rate, tol, 1, K, top, A, B)
+    if safe:
+        _write_serial(x, rate, log, top, A, B, done - 1, 1, K, out)
+    return done, error, safe
 
 
 @njit(**OPTIONS)
@@ -223,23 +224,33 @@ def forward(x, tau, out, iters, error, safe, As, Bs, n_iters, tol, log, lo, hi):
 
     Marks them in `safe`; leaves the scalings of every step in As and Bs, unless they are empty.
     """
-    rows, width = padded(x.shape[1])
-    A, B = np.empty((n_iters, rows), x.dtype), np.empty((n_iters + 1, width), x.dtype)
+    n = x.shape[1]
+    A, B = np.empty((n_iters, n), x.dtype), np.empty((n_iters + 1, padded(n)), x.dtype)
+    top, K = np.empty(n, x.dtype), _copy_of_rows(x)
+    copied = K.size > 0
     for b in range(lo, hi):
         if As.size:
             A, B = As[b], Bs[b]
-        iters[b], error[b], safe[b] = _forward_one(
-            x[b], tau[min(b, tau.size - 1)], tol, log, out[b], A, B
-        )
+        if not copied:
+            K = out[b]
+        t = tau[min(b, tau.size - 1)]
+        iters[b], error[b], safe[b] = _forward_one(x[b], t, tol, log, K, top, out[b], A, B)
 
 
 @njit(**OPTIONS)
 def backward(grad, out, tau, iters, safe, As, Bs, dx, log, lo, hi):
     """The exact gradient with respect to those of matrices lo to hi that are safe."""
+    S = _copy_of_rows(out)
+    copied = S.size > 0
+    if log and not copied:
+        S = np.empty_like(out[0])
     for b in range(lo, hi):
         if safe[b]:
             A, B = As[b, : iters[b]], Bs[b, : iters[b] + 1]
-            _backward_one(grad[b], out[b], tau[min(b, tau.size - 1)], log, A, B, dx[b])
+            if not copied and not log:
+                S = out[b]
+            rate = rate_of(tau[min(b, tau.size - 1)])
+            _reverse_serial(grad[b], out[b], rate, log, copied, S, A, B, 1, dx[b])
 
 
 def forward_shared(
@@ -248,8 +259,7 @@ def forward_shared(
     """`forward`, matrix after matrix, the rows of each shared out over the threads."""
     n_iters, tol, log, threads = options
     n = x.shape[1]
-    rows, width = padded(n)
-    A, B = np.empty((n_iters, rows), x.dtype), np.empty((n_iters + 1, width), x.dtype)
+    A, B = np.empty((n_iters, n), x.dtype), np.empty((n_iters + 1, padded(n)), x.dtype)
     top = np.empty(n, x.dtype)
     for b in range(x.shape[0]):
         if As.size:
@@ -258,7 +268,7 @@ def forward_shared(
         done, error[b], safe[b] = _iterate_parallel(x[b], rate, tol, threads, out[b], top, A, B)
         iters[b] = done
         if safe[b]:
-            _write_parallel(x[b], rate, log, top, A, B, done - 1, threads, out[b])
+            _write_parallel(x[b], rate, log, top, A, B, done - 1, threads, out[b], out[b])
 
 
 def backward_shared(
@@ -269,4 +279,4 @@ def backward_shared(
     for b in np.flatnonzero(safe):
         S = np.empty_like(out[b]) if log else out[b]
         A, B = As[b, : iters[b]], Bs[b, : iters[b] + 1]
-        _reverse_parallel(grad[b], out[b], rate_of(tau[b]), log, S, A, B, threads, dx[b])
+        _reverse_parallel(grad[b], out[b], rate_of(tau[b]), log, log, S, A, B, threads, dx[b])

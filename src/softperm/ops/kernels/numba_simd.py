@@ -9,15 +9,16 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
 WIDTH = 16
 
 _INT32 = ir.IntType(32)
-_INT32_VECTOR = ir.VectorType(_INT32, WIDTH)
+INT32_VECTOR = ir.VectorType(_INT32, WIDTH)
 
 
 class Vector(types.Type):
@@ -35,11 +36,23 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.VectorType(element, WIDTH))  # type: ignore[no-untyped-call]
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+def address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     """Address of element `index` of a C-contiguous array, counted from its first element."""
     data = context.make_array(array_type)(context, builder, array).data
     vector = ir.VectorType(data.type.pointee, WIDTH)
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+
+
+@njit
+def aligned(shape: Any, dtype: Any) -> Any:
+    """An empty array that begins where a cache line does: no whole vector in it takes two."""
+    size = 1
+    for length in shape:
+        size *= length
+    room = np.empty(size + 16, dtype)
+    past = room.ctypes.data % 64
+    start = (64 - past) // room.itemsize if past else 0
+    return room[start : start + size].reshape(shape)
 
 
 @intrinsic
@@ -47,7 +60,7 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
     """The 16 numbers from flat position `index` on."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], *args)
+        pointer = address(context, builder, signature.args[0], *args)
         return builder.load(pointer, align=signature.args[0].dtype.bitwidth // 8)
 
     return Vector(array.dtype)(array, types.intp), codegen
@@ -58,22 +71,32 @@ def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     """Write 16 numbers from flat position `index` on."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], *args[:2])
+        pointer = address(context, builder, signature.args[0], *args[:2])
         builder.store(args[2], pointer, align=signature.args[0].dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), codegen
 
 
-def _masked(context: Any, builder: Any, signature: Any, args: Any) -> tuple[Any, Any, Any]:
-    """Pointer, alignment and mask of the first `count` numbers at a position."""
-    array_type, (array, index, count) = signature.args[0], args
-    numbers = ir.VectorType(ir.IntType(64), WIDTH)
-    counts = builder.insert_element(ir.Constant(numbers, ir.Undefined), count, _INT32(0))
-    counts = builder.shuffle_vector(counts, counts, _INT32_VECTOR([0] * WIDTH))
-    mask = builder.icmp_signed("<", ir.Constant(numbers, list(range(WIDTH))), counts)
+def broadcast(builder: Any, value: Any) -> Any:
+    """The same number 16 times."""
+    vector = ir.VectorType(value.type, WIDTH)
+    single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _INT32(0))
+    return builder.shuffle_vector(single, single, INT32_VECTOR([0] * WIDTH))
+
+
+def _is_among_first(builder: Any, count: Any) -> Any:
+    """Of 16 places, the first `count`."""
+    counts = broadcast(builder, count)
+    return builder.icmp_signed("<", ir.Constant(counts.type, list(range(WIDTH))), counts)
+
+
+def _masked(context: Any, builder: Any, array_type: Any, args: Any) -> tuple[Any, Any, Any]:
+    """Pointer, alignment and mask of the first `count` numbers from an index of an array on."""
+    array, index, count = args
+    mask = _is_among_first(builder, count)
     align = _INT32(array_type.dtype.bitwidth // 8)
-    return _pointer(context, builder, array_type, array, index), align, mask
+    return address(context, builder, array_type, array, index), align, mask
 
 
 def _masked_function(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
@@ -81,16 +104,21 @@ def _masked_function(builder: Any, name: str, result: Any, arguments: list[Any])
     return cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}")
 
 
+def masked_load(context: Any, builder: Any, array_type: Any, *args: Any) -> Any:
+    """The first `count` numbers from an index of an array on, then zeros."""
+    pointer, align, mask = _masked(context, builder, array_type, args)
+    vector = pointer.type.pointee
+    arguments = [pointer, align, mask, ir.Constant(vector, None)]
+    name = f"load.v{WIDTH}f{array_type.dtype.bitwidth}.p0"
+    return builder.call(_masked_function(builder, name, vector, arguments), arguments)
+
+
 @intrinsic
 def load_first(typingctx: Any, array: Any, index: Any, count: Any) -> Any:
     """The first `count` of the 16 numbers from flat position `index` on, then zeros."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer, align, mask = _masked(context, builder, signature, args)
-        vector = pointer.type.pointee
-        arguments = [pointer, align, mask, ir.Constant(vector, None)]
-        name = f"load.v{WIDTH}f{signature.args[0].dtype.bitwidth}.p0"
-        return builder.call(_masked_function(builder, name, vector, arguments), arguments)
+        return masked_load(context, builder, signature.args[0], *args)
 
     return Vector(array.dtype)(array, types.intp, types.intp), codegen
 
@@ -101,7 +129,7 @@ def store_first(typingctx: Any, array: Any, index: Any, value: Any, count: Any) 
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array, index, value, count = args
-        pointer, align, mask = _masked(context, builder, signature, (array, index, count))
+        pointer, align, mask = _masked(context, builder, signature.args[0], (array, index, count))
         arguments = [value, pointer, align, mask]
         name = f"store.v{WIDTH}f{signature.args[0].dtype.bitwidth}.p0"
         function = _masked_function(builder, name, ir.VoidType(), arguments)
@@ -111,18 +139,29 @@ def store_first(typingctx: Any, array: Any, index: Any, value: Any, count: Any) 
     return types.void(array, types.intp, value, types.intp), codegen
 
 
-def _halves(distance: int) -> tuple[ir.Constant, ir.Constant]:
+@intrinsic
+def drop_first(typingctx: Any, value: Any, count: Any) -> Any:
+    """The vector with zeros in its first `count` places."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        zero = ir.Constant(args[0].type, None)
+        return builder.select(_is_among_first(builder, args[1]), zero, args[0])
+
+    return value(value, types.intp), codegen
+
+
+def exchange(distance: int) -> tuple[ir.Constant, ir.Constant]:
     """Shuffles that exchange, between two vectors, the elements `distance` apart in index."""
     low = [i if not i & distance else WIDTH + i - distance for i in range(WIDTH)]
     high = [i + distance if not i & distance else WIDTH + i for i in range(WIDTH)]
-    return _INT32_VECTOR(low), _INT32_VECTOR(high)
+    return INT32_VECTOR(low), INT32_VECTOR(high)
 
 
 def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
     """The columns of 16 vectors of 16 numbers, by exchanging ever smaller blocks."""
     distance = WIDTH // 2
     while distance:
-        low, high = _halves(distance)
+        low, high = exchange(distance)
         for i in range(WIDTH):
             if not i & distance:
                 a, b = vectors[i], vectors[i + distance]
@@ -144,7 +183,7 @@ def transpose(
         def pointer(array: int, k: int) -> Any:
             offset = builder.mul(args[array + 2], ir.Constant(args[array + 2].type, k))
             index = builder.add(args[array + 1], offset)
-            return _pointer(context, builder, signature.args[array], args[array], index)
+            return address(context, builder, signature.args[array], args[array], index)
 
         vectors = [builder.load(pointer(0, k), align=align) for k in range(WIDTH)]
         for k, column in enumerate(_transposed(builder, vectors)):
@@ -160,9 +199,7 @@ def splat(typingctx: Any, value: Any) -> Any:
     """The same number 16 times."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = ir.VectorType(args[0].type, WIDTH)
-        single = builder.insert_element(ir.Constant(vector, ir.Undefined), args[0], _INT32(0))
-        return builder.shuffle_vector(single, single, _INT32_VECTOR([0] * WIDTH))
+        return broadcast(builder, args[0])
 
     return Vector(value)(value), codegen
 

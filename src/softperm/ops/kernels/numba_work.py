@@ -114,9 +114,9 @@ def lane_steps(pointer, work):
 
 
 @njit(**OPTIONS)
-def row_steps(pointer, work, rows, width):
-    """Scalings of rows and of columns."""
-    A = carray(pointer_to(pointer, work.A), (work.kept, work.n_iters, rows))
+def row_steps(pointer, work, width):
+    """Scalings of rows and, padded to a width, of columns."""
+    A = carray(pointer_to(pointer, work.A), (work.kept, work.n_iters, work.n))
     return A, carray(pointer_to(pointer, work.B), (work.kept, work.n_iters + 1, width))
 
 
