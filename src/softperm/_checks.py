@@ -8,6 +8,7 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_LARGEST = 1e100  # of log_alpha / tau; sums and differences of such numbers stay finite
 INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -81,6 +82,42 @@ def require_log_alpha(log_alpha: Tensor) -> None:
             f"log_alpha must be finite or -inf (a forbidden pair), got {what} in a tensor of "
             f"shape {shape_of(log_alpha)}"
         )
+
+
+def _require_a_permutation(log_alpha: Tensor) -> None:
+    """Refuse rows or columns of -inf alone."""
+    for dim, name in ((-1, "row"), (-2, "column")):
+        if bool((log_alpha.amax(dim) == -torch.inf).any()):
+            raise ValueError(
+                f"log_alpha must leave at least one permutation possible, got a {name} of -inf "
+                f"alone in shape {shape_of(log_alpha)}"
+            )
+
+
+def require_solvable(log_alpha: Tensor, tau: float | Tensor) -> None:
+    """Refuse NaN, +inf, rows or columns of -inf alone, and log_alpha / tau that overflows.
+
+    The values can be read, and there are some.
+    """
+    low, high = (float(extreme) for extreme in log_alpha.detach().aminmax())
+    if not high < torch.inf:
+        require_log_alpha(log_alpha)  # says which
+    if low == -torch.inf:
+        _require_a_permutation(log_alpha)
+        low = float(log_alpha.detach().masked_fill(log_alpha.isneginf(), 0).amin())
+    smallest, largest = _smallest(tau), max(abs(high), -low)
+    if _LARGEST * smallest < largest:
+        raise ValueError(
+            f"log_alpha / tau must be below {_LARGEST:g} in magnitude, got entries of {largest:g} "
+            f"at tau {smallest:g}"
+        )
+
+
+def _smallest(tau: float | Tensor) -> float:
+    """The lowest temperature; infinity where it cannot be seen for free."""
+    if not isinstance(tau, Tensor):
+        return tau
+    return float(tau.detach().min()) if can_read_values(tau) and tau.numel() else torch.inf
 
 
 def require_positive_int(value: object, name: str) -> None:

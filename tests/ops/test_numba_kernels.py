@@ -193,21 +193,6 @@ def test_a_large_matrix_is_shared_out(
     assert torch.equal(operator(x, 1.0, N_ITERS), out.detach())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("n", [1, 2, 4, 5, 17, 40])
-@pytest.mark.parametrize("batch", [1, 9])
-def test_extremes(batch: int, n: int, dtype: torch.dtype) -> None:
-    x = references.matrices((batch, n, n), seed=n).to(dtype)
-    assert numba_cpu.extremes(x) == (x.min().item(), x.max().item())
-    for place in {0, x.numel() // 2, x.numel() - 1}:
-        for value in (-torch.inf, torch.inf, torch.nan):
-            y = x.clone()
-            y.view(-1)[place] = value
-            low, high = numba_cpu.extremes(y)
-            assert (low == -torch.inf) == (value == -torch.inf)
-            assert (high == torch.inf) == (value != -torch.inf)
-
-
 @pytest.mark.parametrize("tau", [1.0, 0.02])
 def test_leaving_out_the_statistics_changes_nothing(tau: float) -> None:
     x, _, grad = problem(17, 6, (tau,), torch.float32)

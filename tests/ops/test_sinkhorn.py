@@ -374,7 +374,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
         r"log_alpha must leave at least one .* got a column .* \(3, 2, 2\)",
     ),
     (
-        {"log_alpha": ZEROS.double() + 1e300, "tau": 1e-300},
+        {"log_alpha": 1e300 * torch.tensor([[1.0, 0.0], [1.0, 0.0]]).double(), "tau": 1e-300},
         ValueError,
         "log_alpha / tau must be below 1e.100",
     ),

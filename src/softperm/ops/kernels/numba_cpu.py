@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import numba
 import torch
 from torch import Tensor
 
+from softperm._checks import require_solvable
 from softperm.ops.kernels import numba_jobs as jobs
 from softperm.ops.kernels import numba_rows_linear
 from softperm.ops.kernels.numba_rows import padded
@@ -23,7 +23,8 @@ from softperm.ops.kernels.numba_simd import WIDTH
 from softperm.ops.kernels.numba_work import Work
 from softperm.ops.kernels.torch_loop import per_matrix
 
-_LANES_UP_TO = 80  # the largest n that is quicker in lanes than along rows
+# The largest n that is quicker in lanes than along rows, where there are many matrices.
+_LANES_UP_TO = {torch.float32: 64, torch.float64: 48}
 _SHARED_FROM = 512  # the smallest n for which sharing out the rows of one matrix pays
 _ROWS_LOCK = Lock()
 
@@ -56,7 +57,8 @@ class _Problem(NamedTuple):
 
     def in_lanes(self) -> bool:
         """Whether lanes are quicker; 16 matrices take no longer there than one does."""
-        return self.tol == 0 and self.n <= min(_LANES_UP_TO, 2 * self.batch + 8)
+        largest = min(_LANES_UP_TO[self.x.dtype], 2 * self.batch + 8)
+        return self.tol == 0 and self.n <= largest
 
     def taus(self) -> Tensor:
         """One temperature a matrix."""
@@ -116,6 +118,7 @@ def _forward_lanes(problem: _Problem, out: Tensor, keep: bool, info: dict[str, T
     given = {"out": out, "safe": safe, **info}
     if not problem.run(jobs.lanes_forward, blocks, kept, A=steps, **given).refused:
         return [safe, steps]
+    require_solvable(problem.x, problem.tau)
     log_steps = _empty(steps.shape, torch.float64)
     problem.run(jobs.lanes_log_forward, blocks, kept, A=log_steps, **given)
     return [safe, steps, log_steps]
@@ -149,6 +152,7 @@ def _forward_rows(problem: _Problem, out: Tensor, keep: bool, info: dict[str, Te
         refused = problem.run(jobs.rows_forward, batch, kept, A=A, B=B, **given).refused > 0
     if not refused:
         return [safe, A, B]
+    require_solvable(x, problem.tau)
     U = _empty((kept, n_iters, n), torch.float64)
     V = _empty((kept, n_iters + 1, n), torch.float64)
     problem.run(jobs.rows_log_forward, batch, kept, A=U, B=V, **given)
@@ -189,7 +193,8 @@ def forward(
     """S (or log S) of every matrix, the iterations done, the largest row error, and for `keep` the
     scalings of every step.
 
-    Without `info` the iterations and the error may be left out.
+    Without `info` the iterations and the error may be left out. Matrices that scalings cannot solve
+    are looked at: a ValueError says why nothing can.
     """
     shape = x.shape[:-2]
     if not x.numel():
@@ -248,16 +253,6 @@ def matching(x: Tensor) -> tuple[Tensor, int]:
     return perm, jobs.run(jobs.matching, x.dtype, work).refused
 
 
-def extremes(x: Tensor) -> tuple[float, float]:
-    """The smallest and the largest entry of a contiguous tensor; inf, the latter, for NaN."""
-    parts = torch.get_num_threads()
-    found = (ctypes.c_double * (2 * parts))()
-    work = _work(x, parts)
-    work.out = ctypes.addressof(found)
-    used = found[: 2 * jobs.run(jobs.extremes, x.dtype, work).parts]
-    return min(used[::2]), max(used[1::2])
-
-
 def warm_up(n: int | None, dtypes: tuple[torch.dtype, ...]) -> None:
     """Compile, or load from the cache, what matrices of size n need (None: of every size)."""
     batch = 2 * WIDTH  # enough of them for lanes at any n that has them
@@ -272,4 +267,3 @@ def warm_up(n: int | None, dtypes: tuple[torch.dtype, ...]) -> None:
                 out, iters, _, scalings = forward(x, tau, 1, tol, False, keep=True)
                 backward(x, x, tau, iters, 1, tol, False, out, scalings)
         matching(x[:1, :1, :1])
-        extremes(x)

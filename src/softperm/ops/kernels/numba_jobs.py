@@ -16,7 +16,6 @@ import torch
 from numba import carray, cfunc, types
 
 from softperm.ops.kernels import (
-    numba_extremes,
     numba_lanes_linear,
     numba_lanes_log,
     numba_matching,
@@ -51,7 +50,7 @@ _LOG_EFFORT = 8  # of an entry in the log domain, which has an exponential in ev
 def lanes_forward(pointer):
     """`numba_lanes_linear.forward`; the units are blocks."""
     work = carray(as_work(pointer), 1)[0]
-    _, lo, hi = begin(pointer, work)
+    lo, hi = begin(pointer, work)
     x, out = matrices(pointer, work, work.x), matrices(pointer, work, work.out)
     tau, error = temperatures(work), row_errors(pointer, work, x)
     safe, steps = per_matrix(np.uint8, work, work.safe), lane_steps(pointer, work)
@@ -65,7 +64,7 @@ def lanes_forward(pointer):
 def lanes_log_forward(pointer):
     """`numba_lanes_log.forward`; the units are blocks."""
     work = carray(as_work(pointer), 1)[0]
-    _, lo, hi = begin(pointer, work)
+    lo, hi = begin(pointer, work)
     x, out = matrices(pointer, work, work.x), matrices(pointer, work, work.out)
     tau, error = temperatures(work), row_errors(pointer, work, x)
     safe, steps = per_matrix(np.uint8, work, work.safe), lane_steps(np.float64, work)
@@ -77,7 +76,7 @@ def lanes_log_forward(pointer):
 def lanes_backward(pointer):
     """`numba_lanes_linear.backward`; the units are blocks."""
     work = carray(as_work(pointer), 1)[0]
-    _, lo, hi = begin(pointer, work)
+    lo, hi = begin(pointer, work)
     grad, out = matrices(pointer, work, work.grad), matrices(pointer, work, work.out)
     dx, tau = matrices(pointer, work, work.dx), temperatures(work)
     safe, steps = per_matrix(np.uint8, work, work.safe), lane_steps(pointer, work)
@@ -88,7 +87,7 @@ def lanes_backward(pointer):
 def lanes_log_backward(pointer):
     """`numba_lanes_log.backward`; the units are blocks."""
     work = carray(as_work(pointer), 1)[0]
-    _, lo, hi = begin(pointer, work)
+    lo, hi = begin(pointer, work)
     grad, x = matrices(pointer, work, work.grad), matrices(pointer, work, work.x)
     dx, tau = matrices(pointer, work, work.dx), temperatures(work)
     safe, steps = per_matrix(np.uint8, work, work.safe), lane_steps(np.float64, work)
@@ -99,7 +98,7 @@ def lanes_log_backward(pointer):
 def rows_forward(pointer):
     """`numba_rows_linear.forward`; the units are matrices."""
     work = carray(as_work(pointer), 1)[0]
-    _, lo, hi = begin(pointer, work)
+    lo, hi = begin(pointer, work)
     x, out = matrices(pointer, work, work.x), matrices(pointer, work, work.out)
     tau, error = temperatures(work), per_matrix(pointer, work, work.error)
     iters, safe = per_matrix(np.int64, work, work.iters), per_matrix(np.uint8, work, work.safe)
@@ -112,7 +111,7 @@ def rows_forward(pointer):
 def rows_log_forward(pointer):
     """`numba_rows_log.forward`; the units are matrices."""
     work = carray(as_work(pointer), 1)[0]
-    _, lo, hi = begin(pointer, work)
+    lo, hi = begin(pointer, work)
     x, out = matrices(pointer, work, work.x), matrices(pointer, work, work.out)
     tau, error = temperatures(work), per_matrix(pointer, work, work.error)
     iters, safe = per_matrix(np.int64, work, work.iters), per_matrix(np.uint8, work, work.safe)
@@ -125,7 +124,7 @@ def rows_log_forward(pointer):
 def rows_backward(pointer):
     """`numba_rows_linear.backward`; the units are matrices."""
     work = carray(as_work(pointer), 1)[0]
-    _, lo, hi = begin(pointer, work)
+    lo, hi = begin(pointer, work)
     grad, out = matrices(pointer, work, work.grad), matrices(pointer, work, work.out)
     dx, tau = matrices(pointer, work, work.dx), temperatures(work)
     iters, safe = per_matrix(np.int64, work, work.iters), per_matrix(np.uint8, work, work.safe)
@@ -137,7 +136,7 @@ def rows_backward(pointer):
 def rows_log_backward(pointer):
     """`numba_rows_log.backward`; the units are matrices."""
     work = carray(as_work(pointer), 1)[0]
-    _, lo, hi = begin(pointer, work)
+    lo, hi = begin(pointer, work)
     grad, x = matrices(pointer, work, work.grad), matrices(pointer, work, work.x)
     dx, tau = matrices(pointer, work, work.dx), temperatures(work)
     iters, safe = per_matrix(np.int64, work, work.iters), per_matrix(np.uint8, work, work.safe)
@@ -149,22 +148,10 @@ def rows_log_backward(pointer):
 def matching(pointer):
     """`numba_matching.matching`; the units are matrices."""
     work = carray(as_work(pointer), 1)[0]
-    _, lo, hi = begin(pointer, work)
+    lo, hi = begin(pointer, work)
     perm = carray(pointer_to(np.int64, work.perm), (work.batch, work.n))
     infeasible = numba_matching.matching(matrices(pointer, work, work.x), perm, lo, hi)
     add(pointer, REFUSED, infeasible)
-    add(pointer, DONE, 1)
-
-
-def extremes(pointer):
-    """`numba_extremes.extremes`, two numbers a part in `out`; the units are parts of the whole."""
-    work = carray(as_work(pointer), 1)[0]
-    part, lo, hi = begin(pointer, work)
-    size = work.batch * work.n * work.n
-    x = carray(pointer_to(pointer, work.x), size)
-    out = carray(pointer_to(np.float64, work.out), 2 * work.parts)
-    lo, hi = size * lo // work.units, size * hi // work.units
-    out[2 * part], out[2 * part + 1] = numba_extremes.extremes(x, lo, hi)
     add(pointer, DONE, 1)
 
 

@@ -76,9 +76,9 @@ def add(typingctx: Any, pointer: Any, counter: Any, amount: Any) -> Any:
 
 @njit(**OPTIONS)
 def begin(pointer, work):
-    """The next part, and its units lo to hi."""
+    """The units lo to hi of the next part."""
     part = add(pointer, NEXT, 1)
-    return part, work.units * part // work.parts, work.units * (part + 1) // work.parts
+    return work.units * part // work.parts, work.units * (part + 1) // work.parts
 
 
 @njit(**OPTIONS)
