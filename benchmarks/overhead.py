@@ -14,7 +14,7 @@ from torch import Tensor
 import softperm
 from softperm.ops.kernels import numba_cpu
 
-SIZES = ((64, 4), (64, 16), (64, 36), (64, 100), (2, 1000))
+SIZES = ((64, 4), (64, 16), (64, 36), (64, 100), (16, 256), (2, 1000))
 
 
 class _Identity(torch.autograd.Function):
@@ -35,15 +35,15 @@ def steps(size: report.Size) -> dict[str, Callable[[], object]]:
     batch, n = size
     x = torch.randn(batch, n, n, requires_grad=True)
     weights = torch.randn(batch, n, n)
-    plain, tau = x.detach(), torch.ones(batch, dtype=torch.float64)
+    plain, tau, tol, log = x.detach(), 1.0, 0.0, False
     noise = softperm.sample_gumbel((batch, n, n))
 
     def both(function: Callable[[Tensor], Tensor]) -> Callable[[], object]:
         return lambda: torch.autograd.grad((function(x) * weights).sum(), x)
 
     def kernels() -> None:
-        out, iters, _, scalings = numba_cpu.forward(plain, tau, N_ITERS, 0.0, False, keep=True)
-        numba_cpu.backward(weights, plain, tau, iters, N_ITERS, 0.0, False, out, scalings)
+        out, iters, _, scalings = numba_cpu.forward(plain, tau, N_ITERS, tol, log, True, False)
+        numba_cpu.backward(weights, plain, tau, iters, N_ITERS, tol, log, out, scalings)
 
     return {
         "the kernels alone, both ways": kernels,
