@@ -8,8 +8,8 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_LARGEST = 1e100  # of log_alpha / tau; sums and differences of such numbers stay finite
 INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_LARGEST = 1e100  # of log_alpha / tau; sums and differences of such numbers stay finite
 
 
 def shape_of(x: Tensor) -> tuple[int, ...]:
@@ -74,8 +74,12 @@ def require_float_matrix(x: object, name: str) -> None:
 def require_log_alpha(log_alpha: Tensor) -> None:
     """Refuse NaN and +inf, on top of `require_float_matrix`."""
     require_float_matrix(log_alpha, "log_alpha")
-    if not can_read_values(log_alpha) or log_alpha.numel() == 0:
-        return
+    if can_read_values(log_alpha) and log_alpha.numel() > 0:
+        _require_below_infinity(log_alpha)
+
+
+def _require_below_infinity(log_alpha: Tensor) -> None:
+    """Refuse NaN and +inf."""
     if not bool(log_alpha.amax() < torch.inf):  # one pass: NaN and +inf both propagate to amax
         what = "NaN" if bool(log_alpha.isnan().any()) else "+inf"
         raise ValueError(
@@ -99,9 +103,8 @@ def require_solvable(log_alpha: Tensor, tau: float | Tensor) -> None:
 
     The values can be read, and there are some.
     """
+    _require_below_infinity(log_alpha)
     low, high = (float(extreme) for extreme in log_alpha.detach().aminmax())
-    if not high < torch.inf:
-        require_log_alpha(log_alpha)  # says which
     if low == -torch.inf:
         _require_a_permutation(log_alpha)
         low = float(log_alpha.detach().masked_fill(log_alpha.isneginf(), 0).amin())

@@ -105,7 +105,7 @@ def check(batch: int, n: int, taus: tuple[float, ...], dtype: Any, tol: float, l
     ("path", "tol"),
     [("lanes", 0.0), ("rows", 0.0), ("rows", 1e-2), ("shared", 0.0), ("shared", 1e-2)],
 )
-@pytest.mark.parametrize("n", [1, 3, 16, 17, 33])
+@pytest.mark.parametrize("n", [1, 3, 5, 16, 17, 33])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("log", [False, True])
 def test_against_the_loop(
@@ -117,10 +117,49 @@ def test_against_the_loop(
 
 
 @pytest.mark.parametrize("n", [112, 100, 405])  # in place, copied, too large to be copied
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("log", [False, True])
-def test_rows_of_larger_matrices(n: int, log: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_larger_matrices(
+    n: int, dtype: Any, log: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     force("rows", monkeypatch)
-    check(2, n, (1.0,), torch.float32, 0.0, log)
+    check(2, n, (1.0,), dtype, 0.0, log)
+
+
+@pytest.mark.parametrize(("path", "tol"), [("lanes", 0.0), ("rows", 0.0), ("rows", 1e-2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [2, 3, 5, 17, 33])
+def test_nan_is_refused_wherever_it_is(
+    path: str, tol: float, dtype: Any, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    force(path, monkeypatch)
+    for place in range(0, n * n, 1 if n < 9 else 13):
+        for neighbour in (0.0, 100.0, torch.inf):
+            x, tau, _ = problem(3, n, (1.0,), dtype)
+            x[1].view(-1)[place - 1] = neighbour
+            x[1].view(-1)[place] = torch.nan
+            with pytest.raises(ValueError, match="got NaN"):
+                forward(x, tau, tol, False)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [2, 5, 33])
+def test_what_has_no_answer_is_refused(
+    path: str, dtype: Any, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    force(path, monkeypatch)
+    x, tau, _ = problem(3, n, (1.0,), dtype)
+    for index, value, message in (
+        ((1, 0, 1), torch.nan, "got NaN"),
+        ((1, 1, 0), torch.inf, r"got \+inf"),
+        ((2, 1), -torch.inf, "got a row of -inf"),
+        ((2, slice(None), 0), -torch.inf, "got a column of -inf"),
+    ):
+        bad = x.clone()
+        bad[index] = value
+        with pytest.raises(ValueError, match=message):
+            forward(bad, tau, 0.0, False)
 
 
 @pytest.mark.parametrize("path", PATHS)

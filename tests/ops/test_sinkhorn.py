@@ -412,3 +412,30 @@ def test_errors(
 ) -> None:
     with pytest.raises(error, match=message):
         operator(**({"log_alpha": ZEROS} | arguments))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backend": "torch"},
+        {"grad": "implicit"},
+        {"tol": 1e-3},
+        {"tau": torch.tensor([1.0, 0.5])},
+        {"return_info": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_values_without_an_answer_are_refused_on_every_path(
+    options: dict[str, Any], dtype: Any, requires_grad: bool
+) -> None:
+    for value, message in ((torch.nan, "got NaN"), (torch.inf, r"got \+inf")):
+        x = torch.zeros(2, 3, 3, dtype=dtype)
+        x[1, 0, 1] = value
+        with pytest.raises(ValueError, match=message):
+            sinkhorn(x.requires_grad_(requires_grad), **options)
+    x = torch.zeros(2, 3, 3, dtype=dtype)
+    x[0, 2] = -torch.inf
+    with pytest.raises(ValueError, match="got a row of -inf"):
+        sinkhorn(x.requires_grad_(requires_grad), **options)

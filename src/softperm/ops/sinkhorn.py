@@ -227,10 +227,10 @@ def sinkhorn(
     Raises:
         TypeError: an argument has the wrong type, or `log_alpha` an integer, boolean or complex
             dtype.
-        ValueError: `log_alpha` is not square, holds NaN or +inf or a row or column of -inf alone,
-            or log_alpha / tau reaches 1e100 in magnitude (-inf aside) and cannot do without the log
-            domain; or `tau`, `n_iters` or `tol` is out of range, `grad` is unknown, or `backend`
-            cannot compute on the device.
+        ValueError: `log_alpha` is not square, or holds NaN or +inf or a row or column of -inf
+            alone, or log_alpha / tau reaches 1e100 in magnitude (-inf aside; on a CPU only where
+            its exponentials do not do); or `tau`, `n_iters` or `tol` is out of range, `grad` is
+            unknown, or `backend` cannot compute on the device.
         RuntimeError: `grad` is "implicit", a gradient is asked for, and the largest row-sum error
             is not below `tol` (without `tol`: 3.5e-4, in float64 1.5e-8, the square root of the
             rounding unit). Raised forwards, where the values can be read for free: not on GPUs

@@ -28,6 +28,7 @@ from softperm.ops.kernels.numba_simd import (
     absolute,
     aligned,
     keep_if_at_most,
+    keep_nan,
     load,
     maximum,
     minimum,
@@ -47,7 +48,7 @@ def largest_scaling(K):
 
 @njit(**OPTIONS)
 def _exponentials(K, rate, top):
-    """Replace X in K by exp((X - row maximum) rate)."""
+    """Replace X in K by exp((X - row maximum) rate); NaN stays, and makes its lane unsafe."""
     n = K.shape[1]
     speed = to_dtype_of(K, minimum(load(rate, 0), splat(in_range(np.inf))))
     for i in range(n):
@@ -58,7 +59,8 @@ def _exponentials(K, rate, top):
         store(top, i * WIDTH, m)
         for j in range(n):
             at = row + j * WIDTH
-            store(K, at, exp((load(K, at) - m) * speed))
+            X = (load(K, at) - m) * speed
+            store(K, at, keep_nan(exp(X), X))
 
 
 @njit(**OPTIONS)

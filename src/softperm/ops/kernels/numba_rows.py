@@ -26,6 +26,7 @@ from softperm.ops.kernels.numba_lanes import OPTIONS, in_range
 from softperm.ops.kernels.numba_simd import (
     WIDTH,
     drop_first,
+    keep_nan,
     largest,
     load,
     load_first,
@@ -36,7 +37,7 @@ from softperm.ops.kernels.numba_simd import (
     total,
 )
 
-_MANY_UP_TO = 400  # the largest n for which two groups of many rows fit into the first cache
+_LARGEST_GROUPS_UP_TO = 400  # of n: two of the largest groups still fit into the first cache
 
 
 @register_jitable
@@ -63,7 +64,7 @@ def _row_maximum(x, i):
 
 @njit(**OPTIONS)
 def exponentials(x, rate, lo, hi, K, top):
-    """Rows lo to hi of K = exp((x - row maximum) rate), and of the maxima."""
+    """Rows lo to hi of K = exp((x - row maximum) rate), and of the maxima; NaN stays."""
     n, width = x.shape[0], K.shape[1]
     rest = n % WIDTH
     whole = n - rest
@@ -72,10 +73,11 @@ def exponentials(x, rate, lo, hi, K, top):
         top[i] = _row_maximum(x, i)
         m = splat(top[i])
         for j in range(0, whole, WIDTH):
-            store(K, i * width + j, exp((load(x, i * n + j) - m) * r))
+            X = (load(x, i * n + j) - m) * r
+            store(K, i * width + j, keep_nan(exp(X), X))
         if rest:
-            e = exp((load_first(x, i * n + whole, rest) - m) * r)
-            store_first(K, i * width + whole, e, rest)
+            X = (load_first(x, i * n + whole, rest) - m) * r
+            store_first(K, i * width + whole, keep_nan(exp(X), X), rest)
 
 
 @njit(**OPTIONS)
@@ -156,7 +158,7 @@ def sweep(K, lo, hi, y, ty, c0, c1, reciprocal, s, ts, acc, c):
     """
     acc[c] = 0
     many, four, one = zeros(K, QUARTER), zeros(K, 4), zeros(K, 1)
-    if hi - lo >= len(many) and K.shape[1] <= _MANY_UP_TO:
+    if hi - lo >= len(many) and K.shape[1] <= _LARGEST_GROUPS_UP_TO:
         _sweep(K, lo, hi, many, y, ty, c0, c1, reciprocal, s, ts, acc, c)
     elif hi - lo >= 4:
         _sweep(K, lo, hi, four, y, ty, c0, c1, reciprocal, s, ts, acc, c)
@@ -191,7 +193,7 @@ def log_gradient(S, grad, log, lo, hi, dx, du, acc, c):
 
 
 @njit(**OPTIONS)
-def _subtract(S, lo, hi, none, A, P, Q, B, rate, dx):
+def _subtract(S, lo, hi, none, A, P, Q, B, r, dx):
     """`subtract_products` in whole groups of rows; the first row that is left."""
     n, stride, width, size = dx.shape[0], S.shape[1], B.shape[1], len(none)
     for i in range(lo, hi - size + 1, size):
@@ -205,7 +207,7 @@ def _subtract(S, lo, hi, none, A, P, Q, B, rate, dx):
                 at = (i + k) * n + j
                 g = load_first(dx, at, count)
                 g = g - product * load_first(S, (i + k) * stride + j, count)
-                store_first(dx, at, g * rate, count)
+                store_first(dx, at, g * r, count)
     return hi - (hi - lo) % size
 
 

@@ -36,12 +36,11 @@ def _parallel(function: Any) -> Any:
 
 
 @njit(**OPTIONS)
-def _row_error(K, A, B, t, s, acc):
-    """The largest |row sum - 1| after step t; s and acc are overwritten."""
-    sweep(K, 0, K.shape[0], B, t + 1, s[0], s[0], True, s, 0, acc, 0)
+def _row_error(a, next_a):
+    """The largest |row sum - 1| after a step: the next one would divide by the row sums."""
     worst = 0.0
-    for i in range(s.size):
-        worst = max(worst, abs(A[t, i] / s[0, i] - 1.0))
+    for i in range(a.size):
+        worst = max(worst, abs(a[i] / next_a[i] - 1.0))
     return worst
 
 
@@ -85,13 +84,17 @@ def _iterate(x, rate, tol, chunks, K, top, A, B):
         for c in prange(chunks):
             lo, hi = _chunk(c, chunks, n)
             sweep(K, lo, hi, B, t, top, top, True, A, t, acc, c)
+        if tol > 0 and t > 0:
+            error = _row_error(A[t - 1], A[t])
+            if error < tol:
+                return t, error, True
         if not _column_step(acc, n, A, B, t):
             return t + 1, error, False
-        if tol > 0 or t + 1 == A.shape[0]:
-            error = _row_error(K, A, B, t, s, acc)
-            if error < tol:
-                return t + 1, error, True
-    return A.shape[0], error, True
+    last = A.shape[0]
+    for c in prange(chunks):
+        lo, hi = _chunk(c, chunks, n)
+        sweep(K, lo, hi, B, last, top, top, True, s, 0, acc, c)
+    return last, _row_error(A[last - 1], s[0]), True
 
 
 _iterate_serial = njit(**OPTIONS)(_iterate)
@@ -279,4 +282,4 @@ def backward_shared(
     for b in np.flatnonzero(safe):
         S = np.empty_like(out[b]) if log else out[b]
         A, B = As[b, : iters[b]], Bs[b, : iters[b] + 1]
-        _reverse_parallel(grad[b], out[b], rate_of(tau[b]), log, log, S, A, B, threads, dx[b])
+        _reverse_parallel(grad[b], out[b], rate_of(tau[b]), log, False, S, A, B, threads, dx[b])

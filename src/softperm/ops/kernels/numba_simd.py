@@ -291,6 +291,16 @@ keep_if_above = _llvm_keep(">")
 
 
 @intrinsic
+def keep_nan(typingctx: Any, value: Any, x: Any) -> Any:
+    """The value, but NaN where x is."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_unordered("uno", args[1], args[1]), args[1], args[0])
+
+    return value(value, x), codegen
+
+
+@intrinsic
 def pick(typingctx: Any, x: Any, bound: Any, a: Any, b: Any) -> Any:
     """a where x > bound, else b."""
 
