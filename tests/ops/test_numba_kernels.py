@@ -126,6 +126,19 @@ def test_rows_of_larger_matrices(
     check(2, n, (1.0,), dtype, 0.0, log)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("n", [5, 20])
+def test_many_unsafe_matrices_along_rows_are_finished_in_lanes(
+    n: int, dtype: Any, log: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    force("rows", monkeypatch)
+    taus = (1.0, 0.02, 1e-3, 1e-3)
+    x, tau, _ = problem(16, n, taus, dtype)
+    assert len(forward(x, tau, 0.0, log, keep=True)[3]) == 4
+    check(16, n, taus, dtype, 0.0, log)
+
+
 @pytest.mark.parametrize(("path", "tol"), [("lanes", 0.0), ("rows", 0.0), ("rows", 1e-2)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", [2, 3, 5, 17, 33])

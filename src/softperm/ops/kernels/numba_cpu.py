@@ -25,14 +25,15 @@ from softperm.ops.kernels.torch_loop import per_matrix
 
 # The largest n that is quicker in lanes than along rows, where there are many matrices.
 _LANES_UP_TO = {torch.float32: 64, torch.float64: 48}
+_LOG_LANES_UP_TO = 112  # the same in the log domain, where a block takes as long as 6 along rows
 _SHARED_FROM = 512  # the smallest n for which sharing out the rows of one matrix pays
 _ROWS_LOCK = Lock()
 
 # What the forward pass leaves for the reverse one, O(l n) numbers a matrix: which matrices are
 # safe; the scalings of every step, in the dtype of the matrices; and if any is unsafe, those of the
 # unsafe ones in the log domain, in float64. In lanes they are one tensor, along rows one for rows
-# and one for columns. Memory for matrices and steps that have none is never touched, and so never
-# taken.
+# and one for columns; matrices may go along rows first and in lanes then. Memory for matrices and
+# steps that have none is never touched, and so never taken.
 Scalings = list[Tensor]
 
 
@@ -59,6 +60,14 @@ class _Problem(NamedTuple):
         """Whether lanes are quicker; 16 matrices take no longer there than one does."""
         largest = min(_LANES_UP_TO[self.x.dtype], 2 * self.batch + 8)
         return self.tol == 0 and self.n <= largest
+
+    def blocks(self) -> int:
+        """The number of blocks of 16 matrices in lanes."""
+        return -(-self.batch // WIDTH)
+
+    def log_in_lanes(self, refused: int) -> bool:
+        """Whether lanes are quicker for so many matrices in the log domain."""
+        return self.tol == 0 and self.n <= _LOG_LANES_UP_TO and refused >= 6 * self.blocks()
 
     def taus(self) -> Tensor:
         """One temperature a matrix."""
@@ -110,25 +119,34 @@ def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="cpu")
 
 
+def _steps(problem: _Problem, keep: bool, dtype: torch.dtype) -> Tensor:
+    """Room for scalings in lanes."""
+    blocks = problem.blocks() if keep else 0
+    return _empty((blocks, 2 * problem.n_iters + 1, problem.n, WIDTH), dtype)
+
+
+def _forward_log_lanes(problem: _Problem, keep: bool, given: dict[str, Tensor]) -> Tensor:
+    """Do the unsafe matrices in the log domain, in lanes; the scalings."""
+    steps = _steps(problem, keep, torch.float64)
+    problem.run(jobs.lanes_log_forward, problem.blocks(), len(steps), A=steps, **given)
+    return steps
+
+
 def _forward_lanes(problem: _Problem, out: Tensor, keep: bool, info: dict[str, Tensor]) -> Scalings:
-    blocks = -(-problem.batch // WIDTH)
-    kept = blocks if keep else 0
-    safe = _empty((problem.batch,), torch.bool)
-    steps = _empty((kept, 2 * problem.n_iters + 1, problem.n, WIDTH), out.dtype)
+    safe, steps = _empty((problem.batch,), torch.bool), _steps(problem, keep, out.dtype)
     given = {"out": out, "safe": safe, **info}
-    if not problem.run(jobs.lanes_forward, blocks, kept, A=steps, **given).refused:
+    work = problem.run(jobs.lanes_forward, problem.blocks(), len(steps), A=steps, **given)
+    if not work.refused:
         return [safe, steps]
     require_solvable(problem.x, problem.tau)
-    log_steps = _empty(steps.shape, torch.float64)
-    problem.run(jobs.lanes_log_forward, blocks, kept, A=log_steps, **given)
-    return [safe, steps, log_steps]
+    return [safe, steps, _forward_log_lanes(problem, keep, given)]
 
 
 def _backward_lanes(
     problem: _Problem, grad: Tensor, out: Tensor, scalings: Sequence[Tensor], dx: Tensor
 ) -> None:
     safe, steps, *log_steps = scalings
-    blocks = len(steps)
+    blocks = problem.blocks()
     given = {"grad": grad, "dx": dx, "safe": safe}
     problem.run(jobs.lanes_backward, blocks, blocks, A=steps, out=out, **given)
     if log_steps:
@@ -147,12 +165,15 @@ def _forward_rows(problem: _Problem, out: Tensor, keep: bool, info: dict[str, Te
         arrays = [x.view(-1, n, n), problem.taus(), out.view(-1, n, n), *flat]
         options = (n_iters, problem.tol, problem.log)
         _share_rows(numba_rows_linear.forward_shared, arrays, *options)
-        refused = not safe.all()
+        refused = batch - int(safe.sum())
     else:
-        refused = problem.run(jobs.rows_forward, batch, kept, A=A, B=B, **given).refused > 0
+        refused = problem.run(jobs.rows_forward, batch, kept, A=A, B=B, **given).refused
     if not refused:
         return [safe, A, B]
     require_solvable(x, problem.tau)
+    if problem.log_in_lanes(refused):
+        info["iters"].fill_(n_iters)
+        return [safe, A, B, _forward_log_lanes(problem, keep, given)]
     U = _empty((kept, n_iters, n), torch.float64)
     V = _empty((kept, n_iters + 1, n), torch.float64)
     problem.run(jobs.rows_log_forward, batch, kept, A=U, B=V, **given)
@@ -176,7 +197,10 @@ def _backward_rows(
         _share_rows(numba_rows_linear.backward_shared, arrays, problem.log)
     else:
         problem.run(jobs.rows_backward, batch, batch, A=A, B=B, out=out, **given)
-    if log_scalings:
+    if len(log_scalings) == 1:
+        blocks = problem.blocks()
+        problem.run(jobs.lanes_log_backward, blocks, blocks, A=log_scalings[0], **given)
+    elif log_scalings:
         U, V = log_scalings
         problem.run(jobs.rows_log_backward, batch, batch, A=U, B=V, **given)
 
