@@ -37,11 +37,15 @@ _ROWS_LOCK = Lock()
 Scalings = list[Tensor]
 
 
-def _work(x: Tensor, units: int) -> Work:
+def _batch(x: Tensor) -> int:
+    """The number of matrices."""
+    return x.numel() // x.shape[-1] ** 2
+
+
+def _work(x: Tensor, batch: int, units: int) -> Work:
     """What every job needs to know of contiguous matrices, and of the units of work."""
-    n = x.shape[-1]
     work = Work()
-    work.x, work.n, work.batch, work.units = x.data_ptr(), n, x.numel() // (n * n), units
+    work.x, work.n, work.batch, work.units = x.data_ptr(), x.shape[-1], batch, units
     return work
 
 
@@ -75,8 +79,8 @@ class _Problem(NamedTuple):
 
     def run(self, job: Callable[..., None], units: int, kept: int, **tensors: Tensor) -> Work:
         """Do a job; the tensors are contiguous, and called as in `Work`."""
-        x, tau, n_iters, tol, log, *_ = self
-        work = _work(x, units)
+        x, tau, n_iters, tol, log, batch, _ = self
+        work = _work(x, batch, units)
         work.kept, work.n_iters, work.tol, work.log = kept, n_iters, tol, log
         if isinstance(tau, Tensor):
             work.tau, work.n_taus = tau.data_ptr(), tau.numel()
@@ -89,8 +93,8 @@ class _Problem(NamedTuple):
 
 def _problem(x: Tensor, tau: float | Tensor, n_iters: int, tol: float, log: bool) -> _Problem:
     tau = tau.contiguous() if isinstance(tau, Tensor) else tau
-    x, n = x.contiguous(), x.shape[-1]
-    return _Problem(x, tau, n_iters, tol, log, x.numel() // (n * n), n)
+    x = x.contiguous()
+    return _Problem(x, tau, n_iters, tol, log, _batch(x), x.shape[-1])
 
 
 def _rows_are_shared(batch: int, n: int) -> bool:
@@ -272,7 +276,8 @@ def matching(x: Tensor) -> tuple[Tensor, int]:
     perm = _empty(x.shape[:-1], torch.int64)
     if not x.numel():
         return perm, 0
-    work = _work(x, x.numel() // x.shape[-1] ** 2)
+    batch = _batch(x)
+    work = _work(x, batch, batch)
     work.perm = perm.data_ptr()
     return perm, jobs.run(jobs.matching, x.dtype, work).refused
 

@@ -45,17 +45,25 @@ def _row_error(a, next_a):
 
 
 @njit(**OPTIONS)
+def _column_sums(acc, n, out):
+    """The sums over chunks."""
+    for j in range(n):
+        total = acc[0, j]
+        for c in range(1, acc.shape[0]):
+            total += acc[c, j]
+        out[j] = total
+
+
+@njit(**OPTIONS)
 def _column_step(acc, n, A, B, t):
     """Row t + 1 of B from the column sums; whether all scalings of step t are safe."""
     limit = largest_scaling(A)
     one = A.dtype.type(1)
     safe = True
+    _column_sums(acc, n, B[t + 1])
     B[t + 1, n:] = 0
     for j in range(n):
-        total = acc[0, j]
-        for c in range(1, acc.shape[0]):
-            total += acc[c, j]
-        b = one / total
+        b = one / B[t + 1, j]
         B[t + 1, j] = b
         safe = safe and b <= limit and A[t, j] <= limit
     return safe
@@ -126,15 +134,6 @@ _write_parallel = _parallel(_write)
 
 
 @njit(**OPTIONS)
-def _column_sums(acc, n):
-    """The sum over chunks."""
-    total = acc[0, :n].copy()
-    for c in range(1, acc.shape[0]):
-        total += acc[c, :n]
-    return total
-
-
-@njit(**OPTIONS)
 def _relative(A, B, n):
     """The scalings of every step divided by the last ones, 0 for padding of columns."""
     RA, RB = np.empty_like(A), aligned(B.shape, B.dtype)
@@ -166,11 +165,9 @@ def _before_sweep(A, B, t, n, du, dv, P, c0, c1):
 @njit(**OPTIONS)
 def _after_sweep(acc, n, B, t, dv):
     """dv becomes the gradient with respect to the column scalings of the step before."""
+    _column_sums(acc, n, dv)
     for j in range(n):
-        total = acc[0, j]
-        for c in range(1, acc.shape[0]):
-            total += acc[c, j]
-        dv[j] = -B[t, j] * total
+        dv[j] *= -B[t, j]
 
 
 def _reverse(grad, out, rate, log, copied, S, A, B, chunks, dx):
@@ -179,13 +176,14 @@ def _reverse(grad, out, rate, log, copied, S, A, B, chunks, dx):
     P, Q = aligned(B.shape, B.dtype), np.empty_like(A)
     P[:, n:] = 0
     acc = aligned((chunks, B.shape[1]), S.dtype)
-    du, c0, c1 = np.empty(n, S.dtype), np.empty(n, S.dtype), np.empty(n, S.dtype)
+    du, dv = np.empty(n, S.dtype), np.empty(n, S.dtype)
+    c0, c1 = np.empty(n, S.dtype), np.empty(n, S.dtype)
     for c in prange(chunks):
         lo, hi = _chunk(c, chunks, n)
         if log or copied:
             read_rows(out, log, lo, hi, S)
         log_gradient(S, grad, log, lo, hi, dx, du, acc, c)
-    dv = _column_sums(acc, n)
+    _column_sums(acc, n, dv)
     A, B = _relative(A, B, n)
     for t in range(A.shape[0] - 1, -1, -1):
         _before_sweep(A, B, t, n, du, dv, P, c0, c1)
