@@ -28,9 +28,8 @@ _LEAK = 64  # of n eps: above what rounding takes off the smallest pivot of the 
 def _potentials(W: Tensor, flow: Tensor) -> Tensor:
     """a with (diag(W 1) - W) a = flow; where W is not connected, of any solution one.
 
-    Every row leaks a little, so that the factorisation exists; the second solve takes back what
-    the leak changed. Scaling to a diagonal of 1 makes the leak, and rounding, relative to the edges
-    of each row: near a permutation all edges are tiny.
+    Every row leaks a little of its edges, so that the factorisation exists; the second solve takes
+    back what the leak changed.
     """
     n, limits = W.shape[-1], torch.finfo(W.dtype)
     identity = torch.eye(n, dtype=W.dtype, device=W.device)
@@ -38,15 +37,13 @@ def _potentials(W: Tensor, flow: Tensor) -> Tensor:
     degree = W.sum(-1)
     # A row whose edges are all below is as good as alone; a stays far from overflow.
     alone = degree < limits.tiny ** (1 / 3)
-    scale = degree.detach().masked_fill(alone, 1).rsqrt().masked_fill(alone, 0)
-    edges = scale.unsqueeze(-1) * W * scale.unsqueeze(-2)
-    weight = (scale.square() * degree).masked_fill(alone, 1).unsqueeze(-1)
-    leaky = (1 + _LEAK * n * limits.eps) * weight * identity - edges
-    factor = torch.linalg.cholesky_ex(leaky).L
-    right = (scale * flow).unsqueeze(-1)
-    y = torch.cholesky_solve(right, factor)
-    y = y + torch.cholesky_solve(right - weight * y + edges @ y, factor)
-    return scale * y.squeeze(-1)
+    W = W.masked_fill(alone.unsqueeze(-1) | alone.unsqueeze(-2), 0)
+    degree = degree.masked_fill(alone, 1).unsqueeze(-1)
+    factor = torch.linalg.cholesky_ex((1 + _LEAK * n * limits.eps) * degree * identity - W).L
+    right = flow.masked_fill(alone, 0).unsqueeze(-1)
+    a = torch.cholesky_solve(right, factor)
+    a = a + torch.cholesky_solve(right - degree * a + W @ a, factor)
+    return a.squeeze(-1)
 
 
 def _gradient(grad: Tensor, out: Tensor, log: bool) -> Tensor:
