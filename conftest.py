@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-collect_ignore_glob = [] if find_spec("triton") else ["src/softperm/ops/kernels/triton_*.py"]
+collect_ignore_glob = [] if find_spec("triton") else ["src/softperm/kernels/gpu/*.py"]
 
 
 @pytest.fixture(autouse=True)

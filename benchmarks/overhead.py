@@ -12,7 +12,7 @@ from timing import limit_threads, medians
 from torch import Tensor
 
 import softperm
-from softperm.ops.kernels import numba_cpu
+from softperm.kernels.cpu import numba_cpu
 
 SIZES = ((64, 4), (64, 16), (64, 36), (64, 100), (16, 256), (2, 1000))
 

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from softperm._checks import require_log_alpha, require_noise_scale, require_positive_int
+from softperm.kernels.reference import working_dtype
 from softperm.ops import gumbel_matching, gumbel_sinkhorn, matching, sinkhorn
-from softperm.ops.kernels.torch_loop import working_dtype
-from softperm.ops.sinkhorn import check_tau
+from softperm.ops._sinkhorn import check_tau
 from softperm.permutations import permutation_matrix
 
 if TYPE_CHECKING:
-    from softperm.ops.gumbel import SampleShape
+    from softperm.ops._gumbel import SampleShape
 
 __all__ = ["GumbelMatching", "GumbelSinkhorn", "doubly_stochastic", "permutation"]
 

@@ -24,8 +24,8 @@ from softperm import (
     sinkhorn,
     straight_through,
 )
+from softperm.kernels import reference
 from softperm.metrics import kendall_tau
-from softperm.ops.kernels import torch_loop
 from tests import references
 
 pytestmark = [  # PyTorch's own tracing does what PyTorch warns of
@@ -149,7 +149,7 @@ def test_opcheck_sinkhorn(layout: str, log: bool, backend: str) -> None:
     for tol in (0.0, 1e-2):
         arguments = (x, tau, 4, tol, log, backend)
         torch.library.opcheck(torch.ops.softperm.sinkhorn.default, arguments)
-        iters = torch_loop.forward(x, tau, 4, tol, log)[1]
+        iters = reference.forward(x, tau, 4, tol, log)[1]
         reverse = (torch.ones_like(x), x, tau, iters, 4, tol, log, backend)
         torch.library.opcheck(torch.ops.softperm.sinkhorn_backward.default, reverse)
 
@@ -309,11 +309,11 @@ class TestWaysAroundTheEagerPath:
 
 class TestCacheOnDisk:
     def test_only_what_is_named_after_the_code_is_cached(self) -> None:
-        from softperm.ops.kernels import numba_cache, numba_jobs
+        from softperm.kernels.cpu import numba_cache, numba_jobs
 
         folder = Path(numba_cache.__file__).parent
         for file in folder.glob("numba_*.py"):
-            module = import_module(f"softperm.ops.kernels.{file.stem}")
+            module = import_module(f"softperm.kernels.cpu.{file.stem}")
             for function in vars(module).values():
                 if hasattr(function, "py_func"):
                     parallel = "_parallel_" in function.py_func.__name__
@@ -323,7 +323,7 @@ class TestCacheOnDisk:
         assert numba_cache._present() in code._cache._impl.filename_base
 
     def test_the_name_changes_with_every_file(self, tmp_path: Path) -> None:
-        from softperm.ops.kernels.numba_cache import digest
+        from softperm.kernels.cpu.numba_cache import digest
 
         names = []
         for text in ("one", "two"):

@@ -9,7 +9,7 @@ import pytest
 
 _COUNT = """
 import numba, torch, softperm
-from softperm.ops.kernels import numba_jobs, numba_rows_linear
+from softperm.kernels.cpu import numba_jobs, numba_rows_linear
 
 def count():
     from_python = [f for f in vars(numba_rows_linear).values() if hasattr(f, "signatures")]

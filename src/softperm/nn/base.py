@@ -18,7 +18,7 @@ from softperm.permutations import apply_permutation
 if TYPE_CHECKING:
     import torch
 
-    from softperm.ops.gumbel import SampleShape
+    from softperm.ops._gumbel import SampleShape
 
 
 class SinkhornNet(nn.Module):

@@ -1,14 +1,14 @@
 """The operators of the paper: Sinkhorn, matching, Gumbel noise and their two distributions."""
 
-from softperm.ops.gumbel import (
+from softperm.ops._gumbel import (
     gumbel_matching,
     gumbel_sinkhorn,
     sample_gumbel,
     straight_through,
 )
-from softperm.ops.matching import matching
-from softperm.ops.sinkhorn import SinkhornInfo, log_sinkhorn, sinkhorn
-from softperm.ops.warm import warm_up
+from softperm.ops._matching import matching
+from softperm.ops._sinkhorn import SinkhornInfo, log_sinkhorn, sinkhorn
+from softperm.ops._warm import warm_up
 
 __all__ = [
     "SinkhornInfo",

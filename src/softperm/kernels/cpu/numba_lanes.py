@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
-from softperm.ops.kernels.numba_simd import (
+from softperm.kernels.cpu.numba_simd import (
     WIDTH,
     load,
     minimum,

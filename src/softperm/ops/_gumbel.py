@@ -16,8 +16,8 @@ from softperm._checks import (
     require_noise_scale,
     shape_of,
 )
-from softperm.ops.matching import matching
-from softperm.ops.sinkhorn import Backend, Grad, check_tau, sinkhorn
+from softperm.ops._matching import matching
+from softperm.ops._sinkhorn import Backend, Grad, check_tau, sinkhorn
 from softperm.permutations import permutation_matrix
 
 if TYPE_CHECKING:

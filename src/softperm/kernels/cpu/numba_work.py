@@ -11,8 +11,8 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-from softperm.ops.kernels.numba_lanes import OPTIONS
-from softperm.ops.kernels.numba_simd import WIDTH
+from softperm.kernels.cpu.numba_lanes import OPTIONS
+from softperm.kernels.cpu.numba_simd import WIDTH
 
 # next, done   parts begun and ended
 # refused      matrices left to the log domain, or those that allow no permutation

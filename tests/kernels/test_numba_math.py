@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from softperm.ops.kernels.numba_exp import exp, exp_as, log
-from softperm.ops.kernels.numba_group import (
+from softperm.kernels.cpu.numba_exp import exp, exp_as, log
+from softperm.kernels.cpu.numba_group import (
     QUARTER,
     add_multiples,
     add_products,
@@ -20,7 +20,7 @@ from softperm.ops.kernels.numba_group import (
     totals,
     zeros,
 )
-from softperm.ops.kernels.numba_simd import (
+from softperm.kernels.cpu.numba_simd import (
     WIDTH,
     aligned,
     drop_first,

@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from numba import carray, cfunc, types
 
-from softperm.ops.kernels import (
+from softperm.kernels.cpu import (
     numba_lanes_linear,
     numba_lanes_log,
     numba_matching,
     numba_rows_linear,
     numba_rows_log,
 )
-from softperm.ops.kernels.numba_cache import named
-from softperm.ops.kernels.numba_rows import padded
-from softperm.ops.kernels.numba_simd import WIDTH
-from softperm.ops.kernels.numba_work import (
+from softperm.kernels.cpu.numba_cache import named
+from softperm.kernels.cpu.numba_rows import padded
+from softperm.kernels.cpu.numba_simd import WIDTH
+from softperm.kernels.cpu.numba_work import (
     DONE,
     REFUSED,
     Work,
@@ -41,7 +41,7 @@ from softperm.ops.kernels.numba_work import (
     row_steps,
     temperatures,
 )
-from softperm.ops.kernels.threads import Job, call_in_threads
+from softperm.kernels.cpu.threads import Job, call_in_threads
 
 _SERIAL_BELOW = 8_000  # entries in a batch below which waking a thread costs more than it saves
 _LOG_EFFORT = 8  # of an entry in the log domain, which has an exponential in every step

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from softperm.ops.kernels.numba_simd import (
+from softperm.kernels.cpu.numba_simd import (
     WIDTH,
     lane_numbers,
     largest,

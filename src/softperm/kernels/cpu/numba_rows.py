@@ -11,8 +11,8 @@ from __future__ import annotations
 from numba import njit
 from numba.extending import register_jitable
 
-from softperm.ops.kernels.numba_exp import exp
-from softperm.ops.kernels.numba_group import (
+from softperm.kernels.cpu.numba_exp import exp
+from softperm.kernels.cpu.numba_group import (
     HALF,
     QUARTER,
     add_multiples,
@@ -22,8 +22,8 @@ from softperm.ops.kernels.numba_group import (
     totals,
     zeros,
 )
-from softperm.ops.kernels.numba_lanes import OPTIONS, in_range
-from softperm.ops.kernels.numba_simd import (
+from softperm.kernels.cpu.numba_lanes import OPTIONS, in_range
+from softperm.kernels.cpu.numba_simd import (
     WIDTH,
     drop_first,
     keep_nan,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from softperm._checks import can_read_values, require_float_matrix, require_log_alpha, shape_of
-from softperm.ops.kernels.sinkhorn_op import numba_cpu
+from softperm.kernels.dispatch import numba_cpu
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64

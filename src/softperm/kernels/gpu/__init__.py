@@ -1,6 +1,6 @@
 """The operators on GPUs, compiled by Triton: which kernel does what.
 
-`triton_chip` for matrices that fit in the registers of one program, `triton_tiled` for larger ones.
+`fused` for matrices that fit in the registers of one program, `tiled` for larger ones.
 Nothing is stored between the two passes: the reverse one computes the scalings again.
 """
 
@@ -12,12 +12,12 @@ import torch
 import triton
 from torch import Tensor
 
-from softperm.ops.kernels import triton_chip, triton_tiled
+from softperm.kernels.gpu import fused, tiled
 
 
 def is_interpreted() -> bool:
     """Whether Triton's interpreter runs the kernels, on any device (TRITON_INTERPRET=1)."""
-    return not isinstance(triton_chip.forward_kernel, triton.JITFunction)
+    return not isinstance(fused.forward_kernel, triton.JITFunction)
 
 
 def forward(
@@ -38,7 +38,7 @@ def forward(
         batch = x.shape[:-2]
         iters = tau.new_full(batch, n_iters, dtype=torch.int64)
         return torch.empty_like(x), iters, x.new_zeros(batch), []
-    kernels = triton_chip if triton_chip.fits(x) else triton_tiled
+    kernels = fused if fused.fits(x) else tiled
     with torch.cuda.device_of(x):  # where Triton launches
         out, iters, error = kernels.forward(x, tau, n_iters, tol, log)
     return out, iters, error, []
@@ -59,7 +59,7 @@ def backward(
     x, grad, tau, iters = (tensor.contiguous() for tensor in (x, grad, tau, iters))
     if not x.numel():
         return torch.empty_like(x)
-    kernels = triton_chip if triton_chip.fits(x) else triton_tiled
+    kernels = fused if fused.fits(x) else tiled
     with torch.cuda.device_of(x):
         dx: Tensor = kernels.backward(grad, x, tau, iters, n_iters, tol, log)
     return dx

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from softperm import log_sinkhorn, sinkhorn
-from softperm.ops.kernels import numba_cpu, numba_rows_linear
+from softperm.kernels.cpu import numba_cpu, numba_rows_linear
 from tests import references
 
 N_ITERS = 5

@@ -16,8 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from softperm.ops.kernels import torch_loop
-from softperm.ops.kernels.triton_chip import rate_of
+from softperm.kernels import reference
+from softperm.kernels.gpu.fused import rate_of
 
 _ROW_BLOCKS = {"LINES": 4, "ALONG": 512}
 _COLUMN_BLOCKS = {"LINES": 32, "ALONG": 64}
@@ -164,10 +164,10 @@ def _normalise(x: Tensor, tau: Tensor, columns: bool, scalings: Tensor) -> Tenso
 def _iterate(
     x: Tensor, tau: Tensor, n_iters: int, tol: float
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """As in `torch_loop`: the scalings of every step, and the steps done."""
+    """As in `reference`: the scalings of every step, and the steps done."""
     start = torch.zeros(x.shape[:-1], dtype=torch.float64, device=x.device)
     rows, columns = partial(_normalise, x, tau, False), partial(_normalise, x, tau, True)
-    return torch_loop.iterate(rows, columns, start, n_iters, tol)
+    return reference.iterate(rows, columns, start, n_iters, tol)
 
 
 def _tiles(x: Tensor) -> tuple[int, int, int]:
@@ -192,7 +192,7 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """S (or log S) of every matrix, the iterations done, and the largest row error."""
     us, vs, iters = _iterate(x, tau, n_iters, tol)
-    error = torch_loop.row_error(us[-1], _normalise(x, tau, False, vs[-1]))
+    error = reference.row_error(us[-1], _normalise(x, tau, False, vs[-1]))
     return _entries(x, tau, us[-1], vs[-1], log), iters, error.to(x.dtype)
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softperm.ops.kernels import torch_loop
-from softperm.ops.kernels.sinkhorn_op import Sinkhorn, ThreeTensors, tau_gradient
-from softperm.ops.kernels.torch_loop import per_matrix
+from softperm.kernels import reference
+from softperm.kernels.dispatch import Sinkhorn, ThreeTensors, tau_gradient
+from softperm.kernels.reference import per_matrix
 
 _LEAK = 64  # of n eps: above what rounding takes off the smallest pivot of the factorisation
 
@@ -48,7 +48,7 @@ def _potentials(W: Tensor, flow: Tensor) -> Tensor:
 
 def _gradient(grad: Tensor, out: Tensor, log: bool) -> Tensor:
     """df/dL from df/d out, where out is the limit S (or log S)."""
-    dtype = torch_loop.working_dtype(out)
+    dtype = reference.working_dtype(out)
     grad = grad.to(dtype)
     if out.shape[-1] == 0:
         return grad
@@ -92,7 +92,7 @@ class _Implicit(Sinkhorn):
 def sinkhorn(
     x: Tensor, tau: float | Tensor, n_iters: int, tol: float, log: bool, backend: str
 ) -> ThreeTensors:
-    """As `sinkhorn_op.sinkhorn`, but differentiated as if the iteration had come to its end."""
+    """As `dispatch.sinkhorn`, but differentiated as if the iteration had come to its end."""
     options = (per_matrix(tau, x), n_iters, tol, log, backend)
     outputs: ThreeTensors = _Implicit.apply(x, *options)  # type: ignore[no-untyped-call]
     return outputs

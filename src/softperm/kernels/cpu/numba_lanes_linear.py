@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from softperm.ops.kernels.numba_exp import exp
-from softperm.ops.kernels.numba_exp import log as vector_log
-from softperm.ops.kernels.numba_lanes import (
+from softperm.kernels.cpu.numba_exp import exp
+from softperm.kernels.cpu.numba_exp import log as vector_log
+from softperm.kernels.cpu.numba_lanes import (
     OPTIONS,
     in_range,
     multiply,
@@ -23,7 +23,7 @@ from softperm.ops.kernels.numba_lanes import (
     sweep,
     write,
 )
-from softperm.ops.kernels.numba_simd import (
+from softperm.kernels.cpu.numba_simd import (
     WIDTH,
     absolute,
     aligned,

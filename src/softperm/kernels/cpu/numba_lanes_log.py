@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from softperm.ops.kernels.numba_exp import exp_as
-from softperm.ops.kernels.numba_exp import log as vector_log
-from softperm.ops.kernels.numba_lanes import OPTIONS, multiply, rates, read, write
-from softperm.ops.kernels.numba_simd import (
+from softperm.kernels.cpu.numba_exp import exp_as
+from softperm.kernels.cpu.numba_exp import log as vector_log
+from softperm.kernels.cpu.numba_lanes import OPTIONS, multiply, rates, read, write
+from softperm.kernels.cpu.numba_simd import (
     WIDTH,
     absolute,
     aligned,

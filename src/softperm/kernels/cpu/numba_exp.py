@@ -11,7 +11,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from softperm.ops.kernels.numba_simd import (
+from softperm.kernels.cpu.numba_simd import (
     Vector,
     floor,
     keep_if_above,

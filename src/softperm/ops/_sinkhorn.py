@@ -15,7 +15,7 @@ from softperm._checks import (
     require_solvable,
     shape_of,
 )
-from softperm.ops.kernels import implicit, sinkhorn_op, torch_loop
+from softperm.kernels import dispatch, implicit, reference
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
@@ -82,11 +82,11 @@ def _check_backend(backend: str, device: torch.device) -> None:
     if backend == "numba" and device.type != "cpu":
         raise ValueError(f"backend numba computes on the CPU, got log_alpha on {device}")
     if backend == "triton":
-        if not sinkhorn_op.HAS_TRITON:
+        if not dispatch.HAS_TRITON:
             raise ValueError("backend triton needs the package triton, which is not installed")
-        from softperm.ops.kernels import triton_gpu
+        from softperm.kernels import gpu
 
-        if device.type != "cuda" and not triton_gpu.is_interpreted():
+        if device.type != "cuda" and not gpu.is_interpreted():
             raise ValueError(f"backend triton computes on a GPU, got log_alpha on {device}")
 
 
@@ -104,7 +104,7 @@ def _broadcast(tau: float | Tensor, x: Tensor) -> tuple[Tensor, float | Tensor]:
     """x with the batch dimensions of both, and a temperature: one for all, or one a matrix."""
     if not isinstance(tau, Tensor):
         return x, float(tau)
-    dtype = torch_loop.working_dtype(x)
+    dtype = reference.working_dtype(x)
     batch = torch.broadcast_shapes(x.shape[:-2], tau.shape)
     return x.expand(*batch, *x.shape[-2:]), tau.to(x.device, dtype).expand(batch)
 
@@ -155,7 +155,7 @@ def _solve(
         if out.requires_grad:
             _require_converged(iters, error, tol)
     else:
-        out, iters, error = sinkhorn_op.sinkhorn(x, taus, *options, info=return_info)
+        out, iters, error = dispatch.sinkhorn(x, taus, *options, info=return_info)
     if dtype != log_alpha.dtype:
         out = out.to(log_alpha.dtype)
     if not return_info:
@@ -237,7 +237,7 @@ def sinkhorn(
             nor under `torch.compile` and `torch.func`, where `return_info` tells.
 
     Source: Mena et al., ICLR 2018, equations (1) and (2); for the implicit gradient, the implicit
-        function theorem, see `softperm.ops.kernels.implicit`.
+        function theorem, see `softperm.kernels.implicit`.
 
     Example:
         >>> S = sinkhorn(torch.tensor([[2.0, 0.0], [0.0, 2.0]]))

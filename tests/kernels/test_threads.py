@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from softperm import matching, sinkhorn
-from softperm.ops.kernels import numba_jobs, threads
-from softperm.ops.kernels.numba_work import Work
+from softperm.kernels.cpu import numba_jobs, threads
+from softperm.kernels.cpu.numba_work import Work
 
 
 @pytest.fixture(params=["openmp", "pool"])

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from softperm._checks import is_plain
-from softperm.ops.kernels import torch_loop
-from softperm.ops.kernels.torch_loop import per_matrix
+from softperm.kernels import reference
+from softperm.kernels.reference import per_matrix
 
 ThreeTensors = tuple[Tensor, Tensor, Tensor]
 Options = tuple[int, float, bool, str]  # n_iters, tol, log, backend
@@ -25,30 +25,30 @@ HAS_TRITON = find_spec("triton") is not None
 @cache
 def numba_cpu() -> Any:
     """The module of the CPU kernels."""
-    from softperm.ops.kernels import numba_cpu  # Numba takes half a second to import
+    from softperm.kernels.cpu import numba_cpu  # Numba takes half a second to import
 
     return numba_cpu
 
 
 @cache
-def _triton_gpu() -> Any:
-    from softperm.ops.kernels import triton_gpu  # Triton is not everywhere
+def _gpu() -> Any:
+    from softperm.kernels import gpu  # Triton is not everywhere
 
-    return triton_gpu
+    return gpu
 
 
 def _kernel(x: Tensor, backend: str) -> Any:
     """The module that computes: `forward` and `backward`."""
     if backend == "triton" or (backend == "auto" and HAS_TRITON and x.is_cuda):
-        return _triton_gpu()
-    return torch_loop if backend == "torch" or not x.is_cpu else numba_cpu()
+        return _gpu()
+    return reference if backend == "torch" or not x.is_cpu else numba_cpu()
 
 
 @torch.library.custom_op("softperm::sinkhorn", mutates_args=())
 def _forward(
     x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    tau = tau.to(torch_loop.working_dtype(x))
+    tau = tau.to(reference.working_dtype(x))
     outputs: ThreeTensors = _kernel(x, backend).forward(x, tau, n_iters, tol, log)[:3]
     return outputs
 
@@ -71,7 +71,7 @@ def _backward(
     log: bool,
     backend: str,
 ) -> Tensor:
-    grad, tau = grad.to(x.dtype), tau.to(torch_loop.working_dtype(x))
+    grad, tau = grad.to(x.dtype), tau.to(reference.working_dtype(x))
     dx: Tensor = _kernel(x, backend).backward(grad, x, tau, iters, n_iters, tol, log)
     return dx
 
@@ -225,7 +225,7 @@ class _SinkhornBackward(torch.autograd.Function):
         grad, x, tau, iters = ctx.saved_tensors
 
         def iterate(x: Tensor, tau: Tensor) -> Tensor:
-            return torch_loop.differentiable(x, tau, ctx.n_iters, iters, ctx.log)
+            return reference.differentiable(x, tau, ctx.n_iters, iters, ctx.log)
 
         def gradient(grad: Tensor, x: Tensor, tau: Tensor) -> Tensor:
             dx: Tensor = torch.func.vjp(iterate, x, tau)[1](grad)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from softperm._checks import require_positive_int
-from softperm.ops.kernels.sinkhorn_op import numba_cpu
+from softperm.kernels.dispatch import numba_cpu
 
 
 def warm_up(n: int | None = None, dtype: torch.dtype | None = None) -> None:

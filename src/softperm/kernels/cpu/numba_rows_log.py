@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from softperm.ops.kernels.numba_exp import exp_as
-from softperm.ops.kernels.numba_lanes import in_range, rate_of
-from softperm.ops.kernels.numba_lanes_log import smallest_sum
-from softperm.ops.kernels.numba_simd import WIDTH, load, splat, store, total
+from softperm.kernels.cpu.numba_exp import exp_as
+from softperm.kernels.cpu.numba_lanes import in_range, rate_of
+from softperm.kernels.cpu.numba_lanes_log import smallest_sum
+from softperm.kernels.cpu.numba_simd import WIDTH, load, splat, store, total
 
 OPTIONS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from softperm.ops.kernels.numba_cache import named
-from softperm.ops.kernels.numba_lanes import OPTIONS, rate_of
-from softperm.ops.kernels.numba_lanes_linear import largest_scaling
-from softperm.ops.kernels.numba_rows import (
+from softperm.kernels.cpu.numba_cache import named
+from softperm.kernels.cpu.numba_lanes import OPTIONS, rate_of
+from softperm.kernels.cpu.numba_lanes_linear import largest_scaling
+from softperm.kernels.cpu.numba_rows import (
     exponentials,
     log_gradient,
     padded,
@@ -22,7 +22,7 @@ from softperm.ops.kernels.numba_rows import (
     subtract_products,
     sweep,
 )
-from softperm.ops.kernels.numba_simd import WIDTH, aligned
+from softperm.kernels.cpu.numba_simd import WIDTH, aligned
 
 _COPIED_UP_TO = 400  # the largest n for which rows that begin anywhere cost more than a copy does
 

@@ -17,7 +17,7 @@ import sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from softperm.ops.kernels import triton_chip, triton_tiled
+from softperm.kernels.gpu import fused, tiled
 
 dtype = sys.argv[1]
 FLOATS = ("x", "grad", "dx", "out", "error", "w", "earlier", "dus", "dvs")
@@ -35,19 +35,19 @@ def check(kernel, how, **constants):
     assert ".entry" in done.asm["ptx"]
     print(kernel.__name__)
 
-chip = triton_chip.options(16)
-check(triton_chip.forward_kernel, chip, LOG=False, STOP=True)
-check(triton_chip.scalings_kernel, chip)
-check(triton_chip.reverse_kernel, chip, LOG=False)
-rows = triton_tiled._ROW_BLOCKS | triton_tiled._LAUNCH
-columns = triton_tiled._COLUMN_BLOCKS | triton_tiled._LAUNCH
-tiles = triton_tiled._TILES | triton_tiled._LAUNCH
+chip = fused.options(16)
+check(fused.forward_kernel, chip, LOG=False, STOP=True)
+check(fused.scalings_kernel, chip)
+check(fused.reverse_kernel, chip, LOG=False)
+rows = tiled._ROW_BLOCKS | tiled._LAUNCH
+columns = tiled._COLUMN_BLOCKS | tiled._LAUNCH
+tiles = tiled._TILES | tiled._LAUNCH
 TYPES["out"] = "*fp64"
-check(triton_tiled.normalise_kernel, columns, line=1)
+check(tiled.normalise_kernel, columns, line=1)
 TYPES["out"] = "*" + dtype
-check(triton_tiled.reverse_half_kernel, rows, along=1, COLUMNS=True)
-check(triton_tiled.entries_kernel, tiles, LOG=False, TIMES=True)
-check(triton_tiled.gradient_kernel, tiles)
+check(tiled.reverse_half_kernel, rows, along=1, COLUMNS=True)
+check(tiled.entries_kernel, tiles, LOG=False, TIMES=True)
+check(tiled.gradient_kernel, tiles)
 """
 
 

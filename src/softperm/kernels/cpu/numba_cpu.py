@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from softperm._checks import require_solvable
-from softperm.ops.kernels import numba_jobs as jobs
-from softperm.ops.kernels import numba_rows_linear
-from softperm.ops.kernels.numba_rows import padded
-from softperm.ops.kernels.numba_simd import WIDTH
-from softperm.ops.kernels.numba_work import Work
-from softperm.ops.kernels.torch_loop import per_matrix
+from softperm.kernels.cpu import numba_jobs as jobs
+from softperm.kernels.cpu import numba_rows_linear
+from softperm.kernels.cpu.numba_rows import padded
+from softperm.kernels.cpu.numba_simd import WIDTH
+from softperm.kernels.cpu.numba_work import Work
+from softperm.kernels.reference import per_matrix
 
 # The largest n that is quicker in lanes than along rows, where there are many matrices.
 _LANES_UP_TO = {torch.float32: 64, torch.float64: 48}

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from softperm import log_sinkhorn, sinkhorn
-from softperm.ops.kernels import numba_cpu, sinkhorn_op, torch_loop
+from softperm.kernels import dispatch, reference
+from softperm.kernels.cpu import numba_cpu
 from tests import references
 
 pytest.importorskip("triton")
 
-from softperm.ops.kernels import triton_chip, triton_gpu, triton_tiled
+from softperm.kernels import gpu
+from softperm.kernels.gpu import fused, tiled
 
 pytestmark = [  # PyTorch's own tracing does what PyTorch warns of
     pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
@@ -30,14 +32,14 @@ REFERENCES = {sinkhorn: references.sinkhorn_loop, log_sinkhorn: references.log_s
 FORBIDDEN = -torch.inf
 
 
-@pytest.fixture(params=["chip", "tiled"])
+@pytest.fixture(params=["fused", "tiled"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each set of kernels in turn; the tiled ones with blocks smaller than the matrices."""
     if request.param == "tiled":
-        monkeypatch.setattr(triton_chip, "_BYTES", 0)
-        monkeypatch.setattr(triton_tiled, "_ROW_BLOCKS", {"LINES": 16, "ALONG": 8})
-        monkeypatch.setattr(triton_tiled, "_COLUMN_BLOCKS", {"LINES": 8, "ALONG": 16})
-        monkeypatch.setattr(triton_tiled, "_TILES", {"LINES": 16, "ALONG": 8})
+        monkeypatch.setattr(fused, "_BYTES", 0)
+        monkeypatch.setattr(tiled, "_ROW_BLOCKS", {"LINES": 16, "ALONG": 8})
+        monkeypatch.setattr(tiled, "_COLUMN_BLOCKS", {"LINES": 8, "ALONG": 16})
+        monkeypatch.setattr(tiled, "_TILES", {"LINES": 16, "ALONG": 8})
     return str(request.param)
 
 
@@ -100,8 +102,8 @@ def test_one_step(kernels: str) -> None:
 @pytest.mark.parametrize(("dtype", "n"), [(torch.float32, 129), (torch.float64, 65)])
 def test_the_smallest_that_does_not_fit_on_chip(dtype: Any, n: int) -> None:
     x, tau = references.matrices((1, n, n)).to(dtype), torch.tensor(0.5).double()
-    assert triton_chip.fits(x[:, 1:, 1:])
-    assert not triton_chip.fits(x)
+    assert fused.fits(x[:, 1:, 1:])
+    assert not fused.fits(x)
     close(on_device(sinkhorn, x, tau, 1), both(references.sinkhorn_loop, x, tau, 1), dtype)
 
 
@@ -226,7 +228,7 @@ def test_opcheck(log: bool, tol: float) -> None:
     x = references.matrices((2, 3, 3)).float().to(DEVICE)
     tau = torch.full((2,), 0.5, dtype=torch.float64, device=DEVICE)
     torch.library.opcheck(torch.ops.softperm.sinkhorn.default, (x, tau, 2, tol, log, "triton"))
-    iters = torch_loop.forward(x, tau, 2, tol, log)[1]
+    iters = reference.forward(x, tau, 2, tol, log)[1]
     reverse = (torch.ones_like(x), x, tau, iters, 2, tol, log, "triton")
     torch.library.opcheck(torch.ops.softperm.sinkhorn_backward.default, reverse)
 
@@ -255,21 +257,21 @@ class TestChoice:
     CPU: Any = SimpleNamespace(is_cuda=False, is_cpu=True)
 
     def test_a_gpu_gets_triton(self) -> None:
-        assert sinkhorn_op._kernel(self.GPU, "auto") is triton_gpu
-        assert sinkhorn_op._kernel(self.GPU, "torch") is torch_loop
-        assert sinkhorn_op._kernel(self.CPU, "auto") is numba_cpu
-        assert sinkhorn_op._kernel(self.CPU, "triton") is triton_gpu
+        assert dispatch._kernel(self.GPU, "auto") is gpu
+        assert dispatch._kernel(self.GPU, "torch") is reference
+        assert dispatch._kernel(self.CPU, "auto") is numba_cpu
+        assert dispatch._kernel(self.CPU, "triton") is gpu
 
     def test_plain_pytorch_where_triton_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sinkhorn_op, "HAS_TRITON", False)
-        assert sinkhorn_op._kernel(self.GPU, "auto") is torch_loop
-        assert sinkhorn_op._kernel(self.CPU, "auto") is numba_cpu
+        monkeypatch.setattr(dispatch, "HAS_TRITON", False)
+        assert dispatch._kernel(self.GPU, "auto") is reference
+        assert dispatch._kernel(self.CPU, "auto") is numba_cpu
         with pytest.raises(ValueError, match="needs the package triton, which is not installed"):
             sinkhorn(torch.zeros(2, 2), backend="triton")
 
     def test_a_cpu_is_refused_without_the_interpreter(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(triton_gpu, "is_interpreted", lambda: False)
+        monkeypatch.setattr(gpu, "is_interpreted", lambda: False)
         with pytest.raises(ValueError, match="triton computes on a GPU, got log_alpha on cpu"):
             sinkhorn(torch.zeros(2, 2), backend="triton")
