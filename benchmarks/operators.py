@@ -137,7 +137,6 @@ def main() -> None:
     )
     options = parser.parse_args()
     limit_threads(THREADS)
-    softperm.warm_up(dtype=torch.float32)
     tables, panels = run(Bench(options.quick))
     if not options.quick:
         print("memory", flush=True)

@@ -57,7 +57,6 @@ def steps(size: report.Size) -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     limit_threads(THREADS)
-    softperm.warm_up(dtype=torch.float32)
     torch.manual_seed(0)
     columns = {size: medians(steps(size), 0.5, fewest=5, most=100) for size in SIZES}
     header = ["microseconds", *(f"{batch} x {n}" for batch, n in SIZES)]

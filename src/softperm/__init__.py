@@ -10,7 +10,6 @@ from softperm.ops import (
     sample_gumbel,
     sinkhorn,
     straight_through,
-    warm_up,
 )
 from softperm.permutations import (
     apply_permutation,
@@ -42,5 +41,4 @@ __all__ = [
     "sample_gumbel",
     "sinkhorn",
     "straight_through",
-    "warm_up",
 ]

@@ -17,7 +17,6 @@ from softperm.data import read_image
 from softperm.metrics import prop_wrong
 from softperm.nn import Puzzle
 from softperm.nn.pretrained import pretrained_folder, pretrained_names
-from softperm.ops import warm_up
 from softperm.permutations import apply_permutation
 from softperm.plotting import plot_puzzles, save
 from softperm.puzzles import assemble, identical_pieces, scramble
@@ -60,8 +59,6 @@ def train(task_name: str, options: dict[str, Any]) -> int:
     task = task_class(task_config)  # type: ignore[arg-type]
     if not resume:
         run.create(task_name, task, task_config, config)
-    with Console().status("compiling kernels, the first time only"):
-        warm_up(task.n_items, torch.float32)
     try:
         train_network(task, config, run, resume=resume)
     except Stopped:

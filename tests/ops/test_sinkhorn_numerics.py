@@ -187,7 +187,7 @@ def test_autocast_changes_nothing(tol: float | None) -> None:
 
 
 @pytest.mark.parametrize("n", [2, 130])
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
 def test_a_temperature_whose_reciprocal_overflows(n: int, backend: Any) -> None:
     S = sinkhorn(torch.zeros(n, n), 1e-310, 3, backend=backend)
     torch.testing.assert_close(S, torch.full((n, n), 1 / n))

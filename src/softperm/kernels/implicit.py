@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from softperm.kernels import reference
-from softperm.kernels.dispatch import Sinkhorn, ThreeTensors, tau_gradient
-from softperm.kernels.reference import per_matrix
+from softperm.kernels.dispatch import NO_GRADIENTS, Sinkhorn, ThreeTensors, tau_gradient
+from softperm.kernels.reference import Problem, Settings, per_matrix
 
 _LEAK = 64  # of n eps: above what rounding takes off the smallest pivot of the factorisation
 
@@ -46,53 +46,65 @@ def _potentials(W: Tensor, flow: Tensor) -> Tensor:
     return a.squeeze(-1)
 
 
-def _gradient(grad: Tensor, out: Tensor, log: bool) -> Tensor:
-    """df/dL from df/d out, where out is the limit S (or log S)."""
+def _gradient(grad: Tensor, out: Tensor, log: bool) -> ThreeTensors:
+    """df/dL, and df/d log of the sums of rows and columns, from df/d out at the limit S (or log S).
+
+    Only changes of the sums that keep the two totals equal have a meaning.
+    """
     dtype = reference.working_dtype(out)
     grad = grad.to(dtype)
-    if out.shape[-1] == 0:
-        return grad
+    if out.numel() == 0:
+        return grad, out.new_zeros(out.shape[:-1], dtype=dtype), grad.sum(-2)
     S = out.to(dtype).exp() if log else out.to(dtype)
-    columns = S.sum(-2)
     # The gradient does not feel a multiple of S added to a column of G: make G 0 at the largest
     # entry, so that near a permutation no large numbers cancel.
     largest = S.argmax(-2, keepdim=True)
+    most = S.gather(-2, largest)
     if log:
         G = grad.masked_fill(out.isneginf(), 0)
-        G = G - S * (G.gather(-2, largest) / S.gather(-2, largest))
+        taken = G.gather(-2, largest) / most.masked_fill(most == 0, 1)
+        G = G - S * taken
     else:
-        G = S * (grad - grad.gather(-2, largest))
-    by_column = S / columns.unsqueeze(-2)
+        taken = grad.gather(-2, largest)
+        G = S * (grad - taken)
+    columns = S.sum(-2)
+    weights = columns.masked_fill(columns == 0, 1)  # a column that takes no part
+    by_column = S / weights.unsqueeze(-2)
     sums = G.sum(-2)
     flow = G.sum(-1) - (by_column @ sums.unsqueeze(-1)).squeeze(-1)
     a = _potentials(by_column @ S.mT, flow).unsqueeze(-1)
     # a_i + b_j, from differences of a: its size means nothing.
-    step = a - a.expand_as(S).gather(-2, largest)
-    return G - S * (step + ((sums - (S * step).sum(-2)) / columns).unsqueeze(-2))
+    start = a.expand_as(S).gather(-2, largest)
+    step = a - start
+    rest = ((sums - (S * step).sum(-2)) / weights).unsqueeze(-2)
+    b = (taken - start + rest).squeeze(-2)
+    return G - S * (step + rest), S.sum(-1) * a.squeeze(-1), columns * b
 
 
 class _Implicit(Sinkhorn):
-    """The iterate, with the gradient of the limit with respect to x and tau."""
+    """The iterate, with the gradient of the limit."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: ThreeTensors) -> None:
-        x, tau, _, _, ctx.log, _ = inputs
+        x, tau, log_rows, log_columns, *how = inputs
+        ctx.log = Settings(*how).log
         out, *statistics = output
         ctx.mark_non_differentiable(*statistics)
         ctx.save_for_backward(x, tau, out)
+        ctx.given = log_rows is not None, log_columns is not None
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, tau, out = ctx.saved_tensors
-        dx = (_gradient(grads[0], out, ctx.log) / tau[..., None, None]).to(x.dtype)
+        dL, *d_sums = _gradient(grads[0], out, ctx.log)
+        dx = (dL / tau[..., None, None]).to(x.dtype)
         dtau = tau_gradient(dx, x, tau) if ctx.needs_input_grad[1] else None
-        return dx, dtau, None, None, None, None
+        d_sums = [d if given else None for d, given in zip(d_sums, ctx.given, strict=True)]
+        return dx, dtau, *d_sums, *NO_GRADIENTS
 
 
-def sinkhorn(
-    x: Tensor, tau: float | Tensor, n_iters: int, tol: float, log: bool, backend: str
-) -> ThreeTensors:
+def sinkhorn(given: Problem, how: Settings) -> ThreeTensors:
     """As `dispatch.sinkhorn`, but differentiated as if the iteration had come to its end."""
-    options = (per_matrix(tau, x), n_iters, tol, log, backend)
-    outputs: ThreeTensors = _Implicit.apply(x, *options)  # type: ignore[no-untyped-call]
+    x, tau, *sums = given
+    outputs: ThreeTensors = _Implicit.apply(x, per_matrix(tau, x), *sums, *how)  # type: ignore[no-untyped-call]
     return outputs

@@ -8,7 +8,6 @@ from softperm.ops._gumbel import (
 )
 from softperm.ops._matching import matching
 from softperm.ops._sinkhorn import SinkhornInfo, log_sinkhorn, sinkhorn
-from softperm.ops._warm import warm_up
 
 __all__ = [
     "SinkhornInfo",
@@ -19,5 +18,4 @@ __all__ = [
     "sample_gumbel",
     "sinkhorn",
     "straight_through",
-    "warm_up",
 ]

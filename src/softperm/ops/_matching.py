@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from softperm._checks import can_read_values, require_float_matrix, require_log_alpha, shape_of
-from softperm.kernels.dispatch import numba_cpu
+from softperm.kernels import assignment
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
@@ -19,15 +20,16 @@ def _compute(x: Tensor) -> Tensor:
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     scores = x.to("cpu", dtype)
     require_log_alpha(scores)  # also where it could not be seen before
-    perm: Tensor
-    perm, infeasible = numba_cpu().matching(scores)
-    if infeasible:
-        first = tuple((perm < 0).any(-1).nonzero()[0].tolist())
+    flat = scores.reshape(-1, *x.shape[-2:])
+    perm, failed = assignment.match_batch(flat)
+    if failed >= 0:
+        first = tuple(int(k) for k in np.unravel_index(failed, x.shape[:-2]))
         where = f" at batch index {first}" if first else ""
         raise ValueError(
             f"log_alpha must leave at least one permutation possible, got a matrix{where} whose "
             f"-inf entries forbid them all, in shape {shape_of(x)}"
         )
+    perm = perm.view(x.shape[:-1])
     return perm.to(x.device)
 
 

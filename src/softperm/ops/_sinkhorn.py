@@ -16,12 +16,13 @@ from softperm._checks import (
     shape_of,
 )
 from softperm.kernels import dispatch, implicit, reference
+from softperm.kernels.reference import Problem, Settings
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
 
-Backend = Literal["auto", "torch", "numba", "triton"]
-_BACKENDS = ("auto", "torch", "numba", "triton")
+Backend = Literal["auto", "torch", "cpu", "triton"]
+_BACKENDS = ("auto", "torch", "cpu", "triton")
 Grad = Literal["unrolled", "implicit"]
 _GRADS = ("unrolled", "implicit")
 
@@ -79,8 +80,8 @@ def _check_backend(backend: str, device: torch.device) -> None:
     """Refuse a backend that does not exist, or not on this device."""
     if backend not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}")
-    if backend == "numba" and device.type != "cpu":
-        raise ValueError(f"backend numba computes on the CPU, got log_alpha on {device}")
+    if backend == "cpu" and device.type != "cpu":
+        raise ValueError(f"backend cpu computes on the CPU, got log_alpha on {device}")
     if backend == "triton":
         if not dispatch.HAS_TRITON:
             raise ValueError("backend triton needs the package triton, which is not installed")
@@ -95,7 +96,7 @@ def _check_values(log_alpha: Tensor, tau: float | Tensor, backend: Backend) -> N
 
     The kernels for CPUs notice it themselves.
     """
-    seen = backend not in ("auto", "numba") and can_read_values(log_alpha)
+    seen = backend not in ("auto", "cpu") and can_read_values(log_alpha)
     if seen and log_alpha.numel() > 0:
         require_solvable(log_alpha, tau)
 
@@ -147,15 +148,16 @@ def _solve(
     dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
     x = log_alpha if log_alpha.dtype == dtype else log_alpha.to(dtype)
     x, taus = _broadcast(tau, x)
-    options = (n_iters, float(tol or 0.0), log, backend)
+    given = Problem(x, taus)  # type: ignore[arg-type]
+    how = Settings(n_iters, float(tol or 0.0), log, backend)
     iters: Tensor | None
     error: Tensor | None
     if grad == "implicit":
-        out, iters, error = implicit.sinkhorn(x, taus, *options)
+        out, iters, error = implicit.sinkhorn(given, how)
         if out.requires_grad:
             _require_converged(iters, error, tol)
     else:
-        out, iters, error = dispatch.sinkhorn(x, taus, *options, info=return_info)
+        out, iters, error = dispatch.sinkhorn(given, how, return_info)
     if dtype != log_alpha.dtype:
         out = out.to(log_alpha.dtype)
     if not return_info:
@@ -215,7 +217,7 @@ def sinkhorn(
             dimensions (differentiable).
         n_iters: Number l of iterations, at least 1; with `tol`, the most that are done.
         tol: Stop a matrix when its largest row-sum error is below this.
-        backend: How to compute it: "numba" (compiled, on CPUs), "triton" (compiled, on GPUs, where
+        backend: How to compute it: "cpu" (compiled, on CPUs), "triton" (compiled, on GPUs, where
             the package triton is installed), "torch" (on any device), or "auto" for the quickest.
         grad: "unrolled", the gradient of the l steps, or "implicit", that of their limit.
         return_info: Return a `SinkhornInfo` as well.

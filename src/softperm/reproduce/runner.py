@@ -14,7 +14,6 @@ import yaml
 from softperm import report
 from softperm._files import write_text
 from softperm.nn import SinkhornNet
-from softperm.ops import warm_up
 from softperm.reproduce.cells import Cell
 from softperm.tasks import Jigsaw, JigsawConfig, Sorting, SortingConfig, Task
 from softperm.training.config import TrainConfig, pick_device
@@ -154,7 +153,6 @@ def run_cell(cell: Cell, folder: Path, chosen: Settings) -> Result | None:
             return None
     task = TASKS[cell.table][1](task_config)  # type: ignore[arg-type]
     run.create(cell.table, task, task_config, config)
-    warm_up(task.n_items, torch.float32)  # compiling is no part of the training time
     train(task, config, run, resume=True)
     return _finish(cell, task, run, config)
 
