@@ -88,17 +88,27 @@ def _require_below_infinity(log_alpha: Tensor) -> None:
         )
 
 
-def _require_a_permutation(log_alpha: Tensor) -> None:
-    """Refuse rows or columns of -inf alone."""
-    for dim, name in ((-1, "row"), (-2, "column")):
-        if bool((log_alpha.amax(dim) == -torch.inf).any()):
+def _require_a_permutation(
+    log_alpha: Tensor, log_rows: Tensor | None, log_columns: Tensor | None
+) -> None:
+    """Refuse rows or columns of -inf alone that are to have a sum."""
+    for dim, name, log_sums in ((-1, "row", log_rows), (-2, "column", log_columns)):
+        empty = log_alpha.amax(dim) == -torch.inf
+        if log_sums is not None:
+            empty &= log_sums > -torch.inf
+        if bool(empty.any()):
             raise ValueError(
                 f"log_alpha must leave at least one permutation possible, got a {name} of -inf "
                 f"alone in shape {shape_of(log_alpha)}"
             )
 
 
-def require_solvable(log_alpha: Tensor, tau: float | Tensor) -> None:
+def require_solvable(
+    log_alpha: Tensor,
+    tau: float | Tensor,
+    log_rows: Tensor | None = None,
+    log_columns: Tensor | None = None,
+) -> None:
     """Refuse NaN, +inf, rows or columns of -inf alone, and log_alpha / tau that overflows.
 
     The values can be read, and there are some.
@@ -106,7 +116,7 @@ def require_solvable(log_alpha: Tensor, tau: float | Tensor) -> None:
     _require_below_infinity(log_alpha)
     low, high = (float(extreme) for extreme in log_alpha.detach().aminmax())
     if low == -torch.inf:
-        _require_a_permutation(log_alpha)
+        _require_a_permutation(log_alpha, log_rows, log_columns)
         low = float(log_alpha.detach().masked_fill(log_alpha.isneginf(), 0).amin())
     smallest, largest = _smallest(tau), max(abs(high), -low)
     if _LARGEST * smallest < largest:

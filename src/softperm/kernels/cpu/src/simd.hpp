@@ -8,6 +8,7 @@
 #include <utility>
 
 #define INLINE inline __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline))
 
 namespace softperm {
 
@@ -34,12 +35,17 @@ template <class V> using Element = std::remove_cv_t<std::remove_reference_t<decl
 template <class V> constexpr int SIZE = int(sizeof(V) / sizeof(Element<V>));
 template <class V> using IntVec = Vec<typename IntOf<Element<V>>::type, SIZE<V>>;
 
+// Numbers anywhere in memory as a vector. Unlike bytes, they are not taken for pointers and sizes that
+// a store may have changed.
+template <class V> struct Anywhere {
+    typedef Element<V> type __attribute__((vector_size(sizeof(V)), aligned(sizeof(Element<V>))));
+};
 template <class V> INLINE V load(const Element<V>* from) {
-    V v;
-    std::memcpy(&v, from, sizeof v);
-    return v;
+    return *reinterpret_cast<const typename Anywhere<V>::type*>(from);
 }
-template <class V> INLINE void store(Element<V>* to, V v) { std::memcpy(to, &v, sizeof v); }
+template <class V> INLINE void store(Element<V>* to, V v) {
+    *reinterpret_cast<typename Anywhere<V>::type*>(to) = v;
+}
 template <class V> INLINE V splat(Element<V> x) { return V{} + x; }
 
 // The first `count` numbers, then others.
