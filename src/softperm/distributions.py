@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from softperm._checks import require_log_alpha, require_noise_scale, require_positive_int
+from softperm._typing import SampleShape
 from softperm.kernels.reference import working_dtype
 from softperm.ops import gumbel_matching, gumbel_sinkhorn, matching, sinkhorn
 from softperm.ops._sinkhorn import check_tau
 from softperm.permutations import permutation_matrix
-
-if TYPE_CHECKING:
-    from softperm.ops._gumbel import SampleShape
 
 __all__ = ["GumbelMatching", "GumbelSinkhorn", "doubly_stochastic", "permutation"]
 
