@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from softperm._torch import can_read_values
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -15,41 +15,6 @@ _LARGEST = 1e100  # of log_alpha / tau; sums and differences of such numbers sta
 def shape_of(x: Tensor) -> tuple[int, ...]:
     """The shape as a plain tuple, which prints as the user typed it."""
     return tuple(x.shape)
-
-
-def _wraps_others(x: Tensor) -> bool:
-    """Whether x is of a class whose objects have no memory of their own."""
-    return (
-        isinstance(x, torch._subclasses.FakeTensor)
-        or is_traceable_wrapper_subclass(x)
-        or (x.numel() > 0 and x.data_ptr() == 0)
-    )
-
-
-def is_plain(*tensors: Tensor) -> bool:
-    """Whether they hold their values here and now: nothing is traced, mapped or lazily negated."""
-    if (
-        torch.compiler.is_compiling()
-        or torch._C._is_tracing()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or forward_ad._current_level >= 0
-    ):
-        return False
-    for x in tensors:
-        if (
-            torch._C._functorch.is_legacy_batchedtensor(x)
-            or x.is_neg()
-            or x._is_zerotensor()
-            or (type(x) is not Tensor and _wraps_others(x))
-        ):
-            return False
-    return True
-
-
-def can_read_values(x: Tensor) -> bool:
-    """Whether looking at the values costs no device synchronisation and breaks no tracing."""
-    return x.is_cpu and is_plain(x)
 
 
 def require_tensor(x: object, name: str) -> None:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from softperm._checks import (
     as_sample_shape,
-    can_read_values,
     require_perm,
     require_tensor,
     shape_of,
 )
+from softperm._torch import can_read_values
 from softperm._typing import Int64, Integer, Num, Shaped
 
 __all__ = [

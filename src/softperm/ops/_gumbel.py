@@ -10,12 +10,12 @@ from torch import Tensor
 from softperm._checks import (
     FLOAT_DTYPES,
     as_sample_shape,
-    can_read_values,
     require_float_matrix,
     require_log_alpha,
     require_noise_scale,
     shape_of,
 )
+from softperm._torch import can_read_values
 from softperm._typing import Float, Int64, SampleShape
 from softperm.ops._matching import matching
 from softperm.ops._sinkhorn import Backend, Grad, check_tau, sinkhorn
