@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 import torch
 from torch import Tensor
 
 from softperm._torch import can_read_values
+from softperm._typing import SampleShape
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -88,28 +91,46 @@ def _smallest(tau: float | Tensor) -> float:
     return float(tau.detach().min()) if can_read_values(tau) and tau.numel() else torch.inf
 
 
-def require_positive_int(value: object, name: str) -> None:
-    """Refuse everything but an integer of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool):
+def as_int(value: object, name: str) -> int:
+    """An integer, NumPy's included, as Python's own; a truth value is none."""
+    if type(value) is int:
+        return value
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < 1:
+    return int(value)
+
+
+def as_float(value: object, name: str, kind: str = "a float") -> float:
+    """A real number, NumPy's included, as Python's own; a truth value is none."""
+    if type(value) is float:
+        return value
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be {kind}, got {type(value).__name__}")
+    return float(value)
+
+
+def require_positive_int(value: object, name: str) -> int:
+    """The integer, of at least 1; everything else is refused."""
+    number = as_int(value, name)
+    if number < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
+    return number
 
 
-def require_non_negative_int(value: object, name: str) -> None:
-    """Refuse everything but an integer of at least 0."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < 0:
+def require_non_negative_int(value: object, name: str) -> int:
+    """The integer, of at least 0; everything else is refused."""
+    number = as_int(value, name)
+    if number < 0:
         raise ValueError(f"{name} must be at least 0, got {value}")
+    return number
 
 
-def require_positive_float(value: object, name: str) -> None:
-    """Refuse everything but a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a float, got {type(value).__name__}")
-    if not 0 < value < float("inf"):
+def require_positive_float(value: object, name: str) -> float:
+    """The number, finite and above 0; everything else is refused."""
+    number = as_float(value, name)
+    if not 0 < number < float("inf"):
         raise ValueError(f"{name} must be positive and finite, got {value}")
+    return number
 
 
 def require_odd(value: int, name: str) -> None:
@@ -118,12 +139,12 @@ def require_odd(value: int, name: str) -> None:
         raise ValueError(f"{name} must be odd, got {value}")
 
 
-def require_noise_scale(noise_scale: object) -> None:
-    """Refuse a noise scale that is not a finite number of at least 0."""
-    if isinstance(noise_scale, bool) or not isinstance(noise_scale, int | float):
-        raise TypeError(f"noise_scale must be a float, got {type(noise_scale).__name__}")
-    if not 0 <= noise_scale < float("inf"):
+def require_noise_scale(noise_scale: object) -> float:
+    """The scale of the noise, finite and at least 0; everything else is refused."""
+    number = as_float(noise_scale, "noise_scale")
+    if not 0 <= number < float("inf"):
         raise ValueError(f"noise_scale must be finite and at least 0, got {noise_scale}")
+    return number
 
 
 def require_perm(perm: object, name: str = "perm") -> None:
@@ -143,16 +164,14 @@ def require_perm(perm: object, name: str = "perm") -> None:
         )
 
 
-def as_sample_shape(
-    sample_shape: int | list[int] | tuple[int, ...] | torch.Size,
-    name: str = "sample_shape",
-) -> torch.Size:
+def as_sample_shape(sample_shape: SampleShape, name: str = "sample_shape") -> torch.Size:
     """`sample_shape` as a torch.Size; an int counts as one dimension."""
-    sizes = [sample_shape] if isinstance(sample_shape, int) else sample_shape
-    if not isinstance(sizes, list | tuple) or any(
-        isinstance(size, bool) or not isinstance(size, int) for size in sizes
-    ):
-        raise TypeError(f"{name} must be an int or a tuple of ints, got {sample_shape!r}")
+    try:
+        given = sample_shape if isinstance(sample_shape, list | tuple) else [sample_shape]
+        sizes = [as_int(size, name) for size in given]
+    except TypeError:
+        message = f"{name} must be an int or a tuple of ints, got {sample_shape!r}"
+        raise TypeError(message) from None
     if any(size < 0 for size in sizes):
         raise ValueError(f"{name} must hold integers of at least 0, got {sample_shape!r}")
     return torch.Size(sizes)

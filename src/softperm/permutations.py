@@ -11,6 +11,7 @@ from torch import Tensor
 
 from softperm._checks import (
     as_sample_shape,
+    require_non_negative_int,
     require_perm,
     require_tensor,
     shape_of,
@@ -182,10 +183,7 @@ def random_permutation(
         >>> random_permutation(4, (2,), generator=torch.Generator().manual_seed(0)).shape
         torch.Size([2, 4])
     """
-    if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"n must be an int, got {type(n).__name__}")
-    if n < 0:
-        raise ValueError(f"n must be at least 0, got {n}")
+    n = require_non_negative_int(n, "n")
     if device is None and generator is not None:
         device = generator.device
     shape = (*as_sample_shape(batch_shape, "batch_shape"), n)

@@ -72,7 +72,7 @@ def _perturb(
 ) -> Tensor:
     """X + s eps, sample_shape + (*, n, n), in float32, or in float64 for float64."""
     require_log_alpha(log_alpha)
-    require_noise_scale(noise_scale)
+    noise_scale = require_noise_scale(noise_scale)
     dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
     x = log_alpha.to(dtype).expand(as_sample_shape(sample_shape) + log_alpha.shape)
     if noise_scale == 0:
