@@ -147,21 +147,64 @@ def require_noise_scale(noise_scale: object) -> float:
     return number
 
 
-def require_perm(perm: object, name: str = "perm") -> None:
-    """Refuse everything that is not an integer tensor whose rows are permutations of 0..n-1."""
+def _require_indices(perm: Tensor, name: str) -> None:
+    """Refuse everything that is not an integer tensor of at least one dimension."""
     require_tensor(perm, name)
-    assert isinstance(perm, Tensor)
     if perm.dtype not in INDEX_DTYPES:
         raise TypeError(f"{name} must hold integer indices (int64), got {perm.dtype}")
     if perm.dim() < 1:
         raise ValueError(f"{name} must have shape (*, n), got a scalar")
-    if not can_read_values(perm):
-        return
-    if not bool((perm.sort(-1).values == torch.arange(perm.shape[-1], device=perm.device)).all()):
+
+
+def _is_complete(places: Tensor) -> bool:
+    """Whether sorted positions are those of permutations, 0..n-1."""
+    return bool((places == torch.arange(places.shape[-1], device=places.device)).all())
+
+
+def require_perm(perm: Tensor, name: str = "perm") -> None:
+    """Refuse everything that is not an integer tensor whose rows are permutations of 0..n-1."""
+    _require_indices(perm, name)
+    if can_read_values(perm) and not _is_complete(perm.sort(-1).values):
         raise ValueError(
             f"{name} must hold every index 0..{perm.shape[-1] - 1} once along its last "
             f"dimension, got shape {shape_of(perm)} with a repeated or missing index"
         )
+
+
+def require_positions(perm: Tensor, name: str, n_positions: int | None = None) -> tuple[int, bool]:
+    """Refuse everything but an integer tensor of different positions, -1 standing for none.
+
+    There are as many positions as items where `n_positions` does not tell. The answer is their
+    number, and whether the rows are seen to fill them all.
+    """
+    _require_indices(perm, name)
+    items = perm.shape[-1]
+    n = items if n_positions is None else require_non_negative_int(n_positions, "n_positions")
+    if not can_read_values(perm) or perm.numel() == 0:
+        return n, False
+    places = perm.sort(-1).values
+    if items == n and _is_complete(places):
+        return n, True
+    _require_different(places, name, f"every index 0..{n - 1}", n)
+    return n, False
+
+
+def _require_different(places: Tensor, name: str, indices: str, limit: float) -> None:
+    """Refuse sorted positions that are repeated (but for -1), below -1, or not below the limit."""
+    repeated = (places[..., 1:] == places[..., :-1]) & (places[..., 1:] >= 0)
+    if bool(repeated.any() | (places[..., 0] < -1).any() | (places[..., -1] >= limit).any()):
+        raise ValueError(
+            f"{name} must hold {indices} once at most along its last dimension, and -1 for items "
+            f"without a position, got shape {shape_of(places)} with an index repeated or out of "
+            f"range"
+        )
+
+
+def require_partial_perm(perm: Tensor, name: str) -> None:
+    """Refuse everything but an integer tensor of different positions, -1 standing for none."""
+    _require_indices(perm, name)
+    if can_read_values(perm) and perm.numel() > 0:
+        _require_different(perm.sort(-1).values, name, "every index", torch.inf)
 
 
 def as_sample_shape(sample_shape: SampleShape, name: str = "sample_shape") -> torch.Size:
