@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from softperm._checks import require_positive_int, require_tensor, shape_of
+from softperm._typing import Int64, Shaped
 from softperm.permutations import random_permutation
-
-if TYPE_CHECKING:
-    from jaxtyping import Int64, Shaped
-    from torch import Tensor
 
 __all__ = ["assemble", "identical_pieces", "scramble", "split"]
 
@@ -45,7 +41,7 @@ def split(
                 [6, 7]])
     """
     require_tensor(images, "images")
-    require_positive_int(k, "k")
+    k = require_positive_int(k, "k")
     if images.dim() < 3:
         raise ValueError(f"images must have shape (*, C, H, W), got {shape_of(images)}")
     *batch, channels, height, width = images.shape
@@ -82,7 +78,7 @@ def assemble(
         True
     """
     require_tensor(pieces, "pieces")
-    require_positive_int(k, "k")
+    k = require_positive_int(k, "k")
     if pieces.dim() < 4 or pieces.shape[-4] != k * k:
         raise ValueError(
             f"pieces must have shape (*, {k * k}, C, h, w) for k = {k}, got {shape_of(pieces)}"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softperm._checks import is_plain
+from softperm._torch import is_plain
 from softperm.kernels import cpu, reference
 from softperm.kernels.reference import Problem, Settings, per_matrix
 

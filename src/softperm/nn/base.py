@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import torch
 from torch import Tensor, nn
 
 from softperm._checks import (
@@ -12,13 +11,9 @@ from softperm._checks import (
     require_positive_float,
     require_positive_int,
 )
+from softperm._typing import SampleShape
 from softperm.ops import gumbel_sinkhorn, matching
 from softperm.permutations import apply_permutation
-
-if TYPE_CHECKING:
-    import torch
-
-    from softperm.ops._gumbel import SampleShape
 
 
 class SinkhornNet(nn.Module):
@@ -50,12 +45,9 @@ class SinkhornNet(nn.Module):
 
     def __init__(self, tau: float = 1.0, n_iters: int = 20, noise_scale: float = 1.0) -> None:
         super().__init__()
-        require_positive_float(tau, "tau")
-        require_positive_int(n_iters, "n_iters")
-        require_noise_scale(noise_scale)
-        self.tau = tau
-        self.n_iters = n_iters
-        self.noise_scale = noise_scale
+        self.tau = require_positive_float(tau, "tau")
+        self.n_iters = require_positive_int(n_iters, "n_iters")
+        self.noise_scale = require_noise_scale(noise_scale)
 
     def log_alpha(self, items: Tensor) -> Tensor:
         r"""The scores of every item at every position, shape (\*, n, n)."""

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softperm._checks import can_read_values, require_float_matrix, require_log_alpha, shape_of
+from softperm._checks import require_float_matrix, require_log_alpha, shape_of
+from softperm._torch import can_read_values
 from softperm.kernels import assignment
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from softperm._checks import (
     FLOAT_DTYPES,
-    can_read_values,
     require_float_matrix,
     require_positive_int,
     require_solvable,
     shape_of,
 )
+from softperm._torch import can_read_values
 from softperm.kernels import dispatch, implicit, reference
 from softperm.kernels.reference import Problem, Settings
 
