@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from softperm import log_sinkhorn, sinkhorn
-from softperm.kernels import dispatch, reference
-from softperm.kernels.cpu import numba_cpu
+from softperm.kernels import cpu, dispatch, reference
+from softperm.kernels.reference import Problem, Settings
 from tests import references
 
 pytest.importorskip("triton")
@@ -122,6 +122,39 @@ def test_extreme_values(operator: Any, dtype: Any, kernels: str) -> None:
         torch.testing.assert_close(found, exact, atol=2 * rounding * largest, rtol=2 * rounding)
 
 
+def at_powers(exponents: tuple[int, ...], tied: bool) -> Tensor:
+    """Entries of up to 10^k for every exponent k, random ones or such that lines share a maximum."""
+    x = references.matrices((4, 4), seed=5)
+    x = x.sign() if tied else x / x.abs().max()
+    return torch.stack([x * 10.0**k for k in exponents])
+
+
+@pytest.mark.parametrize(
+    ("operator", "dtype"), [*zip(OPERATORS, DTYPES, strict=True), (sinkhorn, torch.float64)]
+)
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.filterwarnings(
+    "ignore:overflow encountered in cast:RuntimeWarning"
+)  # NumPy's, to -inf
+def test_every_power_of_ten(operator: Any, tied: bool, dtype: Any, kernels: str) -> None:
+    exponents = (0, 4, 8, 12, 14, 16, 17, 20, 30, 60, 99)
+    x, tau = at_powers(exponents, tied), torch.ones(len(exponents)).double()
+    if dtype == torch.float32:  # up to 1e30, and the rest by temperature
+        tau = torch.tensor([10.0 ** min(30 - k, 0) for k in exponents], dtype=torch.float64)
+        x *= tau[:, None, None]
+    out, dx, _ = on_device(operator, x.to(dtype), tau, 3)
+    S = out.double().exp() if operator is log_sinkhorn else out.double()
+    rounding = 16 * torch.finfo(dtype).eps
+    torch.testing.assert_close(S.sum(-2), torch.ones(11, 4).double(), atol=rounding, rtol=0)
+    assert bool((S >= 0).all())
+    # A constant added to a row of log_alpha changes nothing; beyond, 1 / tau is not float32 either.
+    dL = dx.double() * tau[:, None, None]
+    held = slice(0, 10 if dtype == torch.float32 else 11)
+    assert bool(dx[held].isfinite().all())
+    assert float(dL[held].sum(-1).abs().max()) <= 4 * rounding
+    assert float(dL[:2].abs().max()) > 0.01
+
+
 def test_scalings_that_drift_far() -> None:
     # Seven rows want column 0 and one row all others: in every step the scalings of the seven rows
     # and columns grow by log 7 each, until entries of -220 matter.
@@ -225,11 +258,12 @@ def test_memory_layouts(layout: str) -> None:
 
 @pytest.mark.parametrize(("log", "tol"), [(False, 1e-2), (True, 0.0)])
 def test_opcheck(log: bool, tol: float) -> None:
-    x = references.matrices((2, 3, 3)).float().to(DEVICE)
-    tau = torch.full((2,), 0.5, dtype=torch.float64, device=DEVICE)
-    torch.library.opcheck(torch.ops.softperm.sinkhorn.default, (x, tau, 2, tol, log, "triton"))
-    iters = reference.forward(x, tau, 2, tol, log)[1]
-    reverse = (torch.ones_like(x), x, tau, iters, 2, tol, log, "triton")
+    x = references.matrices((2, 3, 2)).float().to(DEVICE)
+    tau, rows = (torch.full(shape, 0.5, device=DEVICE).double() for shape in ((2,), (2, 3)))
+    given, how = Problem(x, tau, rows, None), Settings(2, tol, log, "triton")
+    torch.library.opcheck(torch.ops.softperm.sinkhorn.default, (*given, *how))
+    iters = gpu.forward(given, how)[1]
+    reverse = (torch.ones_like(x), *given, iters, *how)
     torch.library.opcheck(torch.ops.softperm.sinkhorn_backward.default, reverse)
 
 
@@ -253,19 +287,55 @@ def test_compiled() -> None:
 
 
 class TestChoice:
-    GPU: Any = SimpleNamespace(is_cuda=True, is_cpu=False)
+    GPU: Any = SimpleNamespace(is_cuda=True, is_cpu=False, device=torch.device("cuda", 0))
     CPU: Any = SimpleNamespace(is_cuda=False, is_cpu=True)
 
-    def test_a_gpu_gets_triton(self) -> None:
+    def device(self, monkeypatch: pytest.MonkeyPatch, hip: str | None, found: Any) -> None:
+        """Pretend to find such a GPU: a compute capability, or the architecture of ROCm."""
+        monkeypatch.setattr(torch.version, "hip", hip)
+        name = "get_device_properties" if hip else "get_device_capability"
+        answer = SimpleNamespace(gcnArchName=found) if hip else found
+        monkeypatch.setattr(torch.cuda, name, lambda device: answer)
+
+    @pytest.mark.parametrize(
+        ("hip", "found"), [(None, (7, 0)), (None, (9, 0)), ("6.4", "gfx90a:sramecc+:xnack-")]
+    )
+    def test_a_gpu_gets_triton(
+        self, monkeypatch: pytest.MonkeyPatch, hip: str | None, found: Any
+    ) -> None:
+        self.device(monkeypatch, hip, found)
         assert dispatch._kernel(self.GPU, "auto") is gpu
         assert dispatch._kernel(self.GPU, "torch") is reference
-        assert dispatch._kernel(self.CPU, "auto") is numba_cpu
+
+    @pytest.mark.parametrize(
+        ("hip", "found"),
+        [(None, (6, 1)), (None, (5, 2)), ("6.4", "gfx906:sramecc+:xnack-"), ("6.4", "gfx90c")],
+    )
+    def test_not_one_that_triton_does_not_know(
+        self, monkeypatch: pytest.MonkeyPatch, hip: str | None, found: Any
+    ) -> None:
+        self.device(monkeypatch, hip, found)
+        assert dispatch._kernel(self.GPU, "auto") is reference
+        assert dispatch._kernel(self.GPU, "triton") is gpu
+
+    @pytest.mark.parametrize(("hip", "found"), [(None, (9, 0)), ("6.4", "gfx1100")])
+    def test_nor_without_its_compiler(
+        self, monkeypatch: pytest.MonkeyPatch, hip: str | None, found: Any
+    ) -> None:
+        self.device(monkeypatch, hip, found)
+        assert gpu.supports(self.GPU.device)
+        monkeypatch.delitem(gpu.backends, "amd" if hip else "nvidia")
+        assert not gpu.supports(self.GPU.device)
+
+    @pytest.mark.parametrize("available", [True, False])
+    def test_a_cpu(self, monkeypatch: pytest.MonkeyPatch, available: bool) -> None:
+        monkeypatch.setattr(cpu, "is_available", lambda: available)
+        assert dispatch._kernel(self.CPU, "auto") is (cpu if available else reference)
         assert dispatch._kernel(self.CPU, "triton") is gpu
 
     def test_plain_pytorch_where_triton_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(dispatch, "HAS_TRITON", False)
         assert dispatch._kernel(self.GPU, "auto") is reference
-        assert dispatch._kernel(self.CPU, "auto") is numba_cpu
         with pytest.raises(ValueError, match="needs the package triton, which is not installed"):
             sinkhorn(torch.zeros(2, 2), backend="triton")
 

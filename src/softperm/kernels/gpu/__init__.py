@@ -27,7 +27,6 @@ def is_interpreted() -> bool:
     return not isinstance(fused.forward_kernel, triton.JITFunction)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def supports(device: torch.device) -> bool:
     """Whether this Triton compiles for a CUDA or ROCm device."""
     if torch.version.hip is None:

@@ -24,6 +24,14 @@ def _column_softmax(entries, inside, rate, us, t, m, i):
 
 
 @triton.jit
+def _row_softmax(entries, inside, rate, vs, t, n, j):
+    """What the rows were in step t, from the scalings of the columns before."""
+    v = tl.load(vs + t * n + j, mask=j < n, other=0.0)
+    K, _, _ = softmax(entries, inside, rate, v[None, :], 1)
+    return K
+
+
+@triton.jit
 def reverse_kernel(
     grad, x, tau, log_rows, log_columns, iters, us, vs, alphas, betas, absorbed,
     dx, d_rows, d_columns, m, n, steps,
@@ -64,8 +72,7 @@ def reverse_kernel(
         before = tl.load(betas + (t - 1) * n + j, mask=(j < n) & (t > 0), other=1.0)
         in_logs = last == t
         if in_logs:
-            v = tl.load(vs + t * n + j, mask=j < n, other=0.0)
-            K, _, _ = softmax(entries, inside, rate, v[None, :], 1)
+            K = _row_softmax(entries, inside, rate, vs, t, n, j)
             by_row = du
             by_column = tl.full(b.shape, 1.0, b.dtype)
         else:

@@ -32,7 +32,6 @@ _TILES = {"LINES": 16, "ALONG": 128}
 _LAUNCH = {"num_warps": 4, "enable_fp_fusion": True}
 
 
-
 class _Half(NamedTuple):
     """What half a step leaves of its lines: the scalings and the sums in two parts."""
 
