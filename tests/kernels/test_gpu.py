@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,14 +10,13 @@ import torch
 from torch import Tensor
 
 from softperm import log_sinkhorn, sinkhorn
-from softperm.kernels import cpu, dispatch, reference
 from softperm.kernels.reference import Problem, Settings
 from tests import references
 
 pytest.importorskip("triton")
 
 from softperm.kernels import gpu
-from softperm.kernels.gpu import fused, tiled
+from softperm.kernels.gpu import fused
 
 pytestmark = [  # PyTorch's own tracing does what PyTorch warns of
     pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
@@ -30,17 +28,6 @@ DTYPES = [torch.float32, torch.float64]
 OPERATORS = [sinkhorn, log_sinkhorn]
 REFERENCES = {sinkhorn: references.sinkhorn_loop, log_sinkhorn: references.log_sinkhorn_loop}
 FORBIDDEN = -torch.inf
-
-
-@pytest.fixture(params=["fused", "tiled"])
-def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each set of kernels in turn; the tiled ones with blocks smaller than the matrices."""
-    if request.param == "tiled":
-        monkeypatch.setattr(fused, "_BYTES", 0)
-        monkeypatch.setattr(tiled, "_ROW_BLOCKS", {"LINES": 16, "ALONG": 8})
-        monkeypatch.setattr(tiled, "_COLUMN_BLOCKS", {"LINES": 8, "ALONG": 16})
-        monkeypatch.setattr(tiled, "_TILES", {"LINES": 16, "ALONG": 8})
-    return str(request.param)
 
 
 def both(
@@ -89,8 +76,8 @@ def test_on_chip(operator: Any, dtype: Any, n: int) -> None:
 @pytest.mark.parametrize("kernels", ["tiled"], indirect=True)
 def test_tiled(operator: Any, dtype: Any, n: int, kernels: str) -> None:
     x, tau = references.matrices((2, n, n), seed=n).to(dtype), torch.tensor([0.5, 2.0]).double()
-    found = on_device(operator, x, tau, 3)
-    close(found, both(REFERENCES[operator], x.double(), tau, 3), dtype)
+    found = on_device(operator, x, tau, 2)
+    close(found, both(REFERENCES[operator], x.double(), tau, 2), dtype)
     assert found[0].dtype == found[1].dtype == dtype
 
 
@@ -112,8 +99,8 @@ def test_extreme_values(operator: Any, dtype: Any, kernels: str) -> None:
     scale = torch.tensor([1.0, 1e4, 1.0, 1e4, 1.0]).double()[:, None, None]
     tau = torch.tensor([1e-4, 1e-4, 0.01, 1.0, 1e4]).double()
     x = (references.matrices((5, 5, 5), seed=3).clamp(-1, 1) * scale).to(dtype)
-    out, dx, _ = on_device(operator, x, tau, 10)
-    wanted, wanted_dx, _ = both(operator, x.double(), tau, 10, backend="torch")
+    out, dx, _ = on_device(operator, x, tau, 5)
+    wanted, wanted_dx, _ = both(operator, x.double(), tau, 5, backend="torch")
     rounding = max(16 * torch.finfo(dtype).eps, 1e-7)  # that of 1e8 in float64
     torch.testing.assert_close(out.double(), wanted, atol=rounding, rtol=rounding)
     # What reaches a matrix is of the order of 1 / tau; at low temperature it nearly cancels.
@@ -123,7 +110,7 @@ def test_extreme_values(operator: Any, dtype: Any, kernels: str) -> None:
 
 
 def at_powers(exponents: tuple[int, ...], tied: bool) -> Tensor:
-    """Entries of up to 10^k for every exponent k, random ones or such that lines share a maximum."""
+    """Entries of up to 10^k for every exponent k, random or such that lines share a maximum."""
     x = references.matrices((4, 4), seed=5)
     x = x.sign() if tied else x / x.abs().max()
     return torch.stack([x * 10.0**k for k in exponents])
@@ -284,64 +271,3 @@ def test_compiled() -> None:
         lambda x: sinkhorn(x, 0.5, 2, backend="triton"), fullgraph=True, backend="aot_eager"
     )
     torch.testing.assert_close(function(x), sinkhorn(x, 0.5, 2, backend="torch"))
-
-
-class TestChoice:
-    GPU: Any = SimpleNamespace(is_cuda=True, is_cpu=False, device=torch.device("cuda", 0))
-    CPU: Any = SimpleNamespace(is_cuda=False, is_cpu=True)
-
-    def device(self, monkeypatch: pytest.MonkeyPatch, hip: str | None, found: Any) -> None:
-        """Pretend to find such a GPU: a compute capability, or the architecture of ROCm."""
-        monkeypatch.setattr(torch.version, "hip", hip)
-        name = "get_device_properties" if hip else "get_device_capability"
-        answer = SimpleNamespace(gcnArchName=found) if hip else found
-        monkeypatch.setattr(torch.cuda, name, lambda device: answer)
-
-    @pytest.mark.parametrize(
-        ("hip", "found"), [(None, (7, 0)), (None, (9, 0)), ("6.4", "gfx90a:sramecc+:xnack-")]
-    )
-    def test_a_gpu_gets_triton(
-        self, monkeypatch: pytest.MonkeyPatch, hip: str | None, found: Any
-    ) -> None:
-        self.device(monkeypatch, hip, found)
-        assert dispatch._kernel(self.GPU, "auto") is gpu
-        assert dispatch._kernel(self.GPU, "torch") is reference
-
-    @pytest.mark.parametrize(
-        ("hip", "found"),
-        [(None, (6, 1)), (None, (5, 2)), ("6.4", "gfx906:sramecc+:xnack-"), ("6.4", "gfx90c")],
-    )
-    def test_not_one_that_triton_does_not_know(
-        self, monkeypatch: pytest.MonkeyPatch, hip: str | None, found: Any
-    ) -> None:
-        self.device(monkeypatch, hip, found)
-        assert dispatch._kernel(self.GPU, "auto") is reference
-        assert dispatch._kernel(self.GPU, "triton") is gpu
-
-    @pytest.mark.parametrize(("hip", "found"), [(None, (9, 0)), ("6.4", "gfx1100")])
-    def test_nor_without_its_compiler(
-        self, monkeypatch: pytest.MonkeyPatch, hip: str | None, found: Any
-    ) -> None:
-        self.device(monkeypatch, hip, found)
-        assert gpu.supports(self.GPU.device)
-        monkeypatch.delitem(gpu.backends, "amd" if hip else "nvidia")
-        assert not gpu.supports(self.GPU.device)
-
-    @pytest.mark.parametrize("available", [True, False])
-    def test_a_cpu(self, monkeypatch: pytest.MonkeyPatch, available: bool) -> None:
-        monkeypatch.setattr(cpu, "is_available", lambda: available)
-        assert dispatch._kernel(self.CPU, "auto") is (cpu if available else reference)
-        assert dispatch._kernel(self.CPU, "triton") is gpu
-
-    def test_plain_pytorch_where_triton_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(dispatch, "HAS_TRITON", False)
-        assert dispatch._kernel(self.GPU, "auto") is reference
-        with pytest.raises(ValueError, match="needs the package triton, which is not installed"):
-            sinkhorn(torch.zeros(2, 2), backend="triton")
-
-    def test_a_cpu_is_refused_without_the_interpreter(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(gpu, "is_interpreted", lambda: False)
-        with pytest.raises(ValueError, match="triton computes on a GPU, got log_alpha on cpu"):
-            sinkhorn(torch.zeros(2, 2), backend="triton")

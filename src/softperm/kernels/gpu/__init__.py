@@ -85,4 +85,6 @@ def backward(
     # With a tolerance there may be far fewer than the most that are allowed.
     steps = int(iters.max()) if how.tol > 0 else how.n_iters
     with torch.cuda.device_of(x):
-        return kernels.backward(grad, given, iters, steps, how)
+        gradients: tuple[Tensor, Tensor, Tensor]
+        gradients = kernels.backward(grad, given, iters, steps, how)
+    return gradients

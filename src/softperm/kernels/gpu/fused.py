@@ -51,13 +51,11 @@ def fits(x: Tensor) -> bool:
 
 @triton.jit
 def _log_step(entries, inside, rate, log_r, log_c, v):
-    """One step in the log domain: u, K, and the two parts of the logarithm that v is below log c:
-    carried apart, since their sum loses the second one where X is huge.
-    """
+    """One step in the log domain: u, v and K."""
     _, top, rest = softmax(entries, inside, rate, v[None, :], 1)
     u = log_r - (top + rest)
     K, top, rest = softmax(entries, inside, rate, u[:, None], 0)
-    return u, K, top, rest
+    return u, log_c - (top + rest), K
 
 
 @triton.jit
@@ -87,8 +85,8 @@ def _iterate(
     near = True
     if GIVEN:
         near = _are_near(log_r, log_c)
-    v = tl.zeros(j.shape, tl.float64)
-    u, K, top, rest = _log_step(entries, inside, rate, log_r, log_c, v)
+    before = tl.zeros(j.shape, tl.float64)
+    u, v, K = _log_step(entries, inside, rate, log_r, log_c, before)
     a = tl.full(i.shape, 1.0, K.dtype)
     b = tl.full(j.shape, 1.0, K.dtype)
     rows = tl.sum(K * c[None, :], 1)
@@ -97,7 +95,7 @@ def _iterate(
     going = True
     if KEEP:
         tl.store(us + i, u, mask=i < m)
-        tl.store(vs + j, v, mask=j < n)
+        tl.store(vs + j, before, mask=j < n)
         tl.store(alphas + i, a, mask=i < m)
         tl.store(betas + j, b, mask=j < n)
         tl.store(absorbed, 0)
@@ -113,14 +111,14 @@ def _iterate(
             a = next_a
             b = next_b
         else:
-            v = log_c - (top + rest) + tl.log(b).to(tl.float64)
-            u, K, top, rest = _log_step(entries, inside, rate, log_r, log_c, v)
+            before = v + tl.log(b).to(tl.float64)
+            u, v, K = _log_step(entries, inside, rate, log_r, log_c, before)
             a = tl.full(a.shape, 1.0, K.dtype)
             b = tl.full(b.shape, 1.0, K.dtype)
             last = t
             if KEEP:
                 tl.store(us + t * m + i, u, mask=i < m)
-                tl.store(vs + t * n + j, v, mask=j < n)
+                tl.store(vs + t * n + j, before, mask=j < n)
         rows = tl.sum(K * (c * b)[None, :], 1)
         if KEEP:
             tl.store(alphas + t * m + i, a, mask=i < m)
@@ -129,7 +127,7 @@ def _iterate(
         if STOP:
             going = _row_error(log_r, r, a, rows) >= tol
         t += 1
-    return u, K, top, rest, a, b, t, _row_error(log_r, r, a, rows)
+    return u, K, a, b, t, _row_error(log_r, r, a, rows)
 
 
 @triton.jit
@@ -145,13 +143,14 @@ def forward_kernel(
     log_r = log_sums_of(log_rows, k, m, i, ROWS)
     log_c = log_sums_of(log_columns, k, n, j, COLUMNS)
     r, c, unit = factors_of(log_r, log_c, x.dtype.element_ty, ROWS or COLUMNS)
-    u, K, top, rest, a, b, t, worst = _iterate(
+    u, K, a, b, t, worst = _iterate(
         entries, inside, rate, log_r, log_c, r, c, tau, tau, tau, tau, tau, m, n, i, j,
         n_iters, tol / unit, STOP, False, ROWS or COLUMNS,
     )  # fmt: skip
     tl.store(iters + k, t)
     tl.store(error + k, worst * unit)
     if LOG:
+        _, top, rest = softmax(entries, inside, rate, u[:, None], 0)
         X = tl.load(entries, mask=inside, other=0.0).to(tl.float64)
         y = tl.fma(X, rate, u[:, None]) - top[None, :]  # huge numbers first
         by_row = tl.log(a).to(tl.float64)

@@ -41,19 +41,20 @@ def place_of(m, n, M: tl.constexpr, N: tl.constexpr):
 
 @triton.jit
 def factors_of(log_r, log_c, dtype: tl.constexpr, GIVEN: tl.constexpr):
-    """The wanted sums in units of the largest one of a column, which is returned too; 1 for rows and
-    0 for columns that take no part.
+    """The wanted sums in units of the largest one of a column, and this unit; 1 for rows and 0 for
+    columns that take no part.
 
     In these units a sum of exp(80) or exp(-80), at the ends of float32, stands for all beyond.
     """
-    top = tl.max(log_c, 0)
-    top = tl.where(top == float("-inf"), 0.0, top)
-    absent = log_r == float("-inf")
-    relative = tl.minimum(tl.maximum(log_r - top, -80.0), 80.0)
-    r = tl.where(absent, 1.0, tl.exp(relative)).to(dtype)
-    c = tl.exp(log_c - top).to(dtype)
+    r = tl.full(log_r.shape, 1.0, dtype)
+    c = tl.full(log_c.shape, 1.0, dtype)
     unit = 1.0
     if GIVEN:
+        top = tl.max(log_c, 0)
+        top = tl.where(top == float("-inf"), 0.0, top)
+        relative = tl.minimum(tl.maximum(log_r - top, -80.0), 80.0)
+        r = tl.where(log_r == float("-inf"), r, tl.exp(relative).to(dtype))
+        c = tl.exp(log_c - top).to(dtype)
         unit = tl.exp(top)
     return r, c, unit
 
