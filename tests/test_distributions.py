@@ -18,6 +18,7 @@ from softperm import (
     sinkhorn,
 )
 from softperm.distributions import (
+    DoublyStochastic,
     GumbelMatching,
     GumbelSinkhorn,
     doubly_stochastic,
@@ -43,7 +44,7 @@ def test_shapes(distribution: Any, batch: tuple[int, ...], sample_shape: Any) ->
     draw = d.sample(sample_shape)
     assert draw.shape == (*sizes, *batch, 4, 4)
     assert draw.dtype == torch.float64
-    assert d.mode.shape == (*batch, 4, 4)
+    assert d.noiseless.shape == (*batch, 4, 4)
     assert bool(permutation.check(draw).all()) == (
         distribution is GumbelMatching or not draw.numel()
     )
@@ -59,16 +60,16 @@ def test_samples_are_those_of_the_functions() -> None:
     assert torch.equal(hard, permutation_matrix(perm, torch.float64))
 
 
-def test_modes() -> None:
+def test_noiseless_matrices() -> None:
     x = references.matrices((2, 4, 4))
-    torch.testing.assert_close(GumbelSinkhorn(x, 0.5, 30).mode, sinkhorn(x, 0.5, 30))
-    assert torch.equal(GumbelMatching(x).mode, permutation_matrix(matching(x), torch.float64))
+    torch.testing.assert_close(GumbelSinkhorn(x, 0.5, 30).noiseless, sinkhorn(x, 0.5, 30))
+    assert torch.equal(GumbelMatching(x).noiseless, permutation_matrix(matching(x), torch.float64))
 
 
 @pytest.mark.parametrize("distribution", BOTH)
-def test_without_noise_every_sample_is_the_mode(distribution: Any) -> None:
+def test_without_noise_every_sample_is_the_noiseless_matrix(distribution: Any) -> None:
     d = distribution(references.matrices((2, 3, 3)), noise_scale=0.0)
-    assert torch.equal(d.sample((5,)), d.mode.expand(5, 2, 3, 3))
+    assert torch.equal(d.sample((5,)), d.noiseless.expand(5, 2, 3, 3))
 
 
 def test_a_tau_for_every_matrix() -> None:
@@ -78,8 +79,8 @@ def test_a_tau_for_every_matrix() -> None:
     draw = d.sample((3,))
     assert draw.shape == (3, 3, 3, 3)
     torch.testing.assert_close(draw[:, 2], torch.full((3, 3, 3), 1 / 3).double())
-    mode = torch.stack([sinkhorn(x, float(t)) for t in tau])
-    torch.testing.assert_close(d.mode, mode)
+    wanted = torch.stack([sinkhorn(x, float(t)) for t in tau])
+    torch.testing.assert_close(d.noiseless, wanted)
 
 
 def test_rsample_is_differentiable_and_sample_is_not() -> None:
@@ -113,7 +114,7 @@ def test_expand(distribution: Any) -> None:
     assert isinstance(wide, distribution)
     assert (wide.batch_shape, wide.event_shape) == ((2, 3, 5), (4, 4))
     assert wide.noise_scale == 0.5
-    torch.testing.assert_close(wide.mode, d.mode.expand(2, 3, 5, 4, 4))
+    torch.testing.assert_close(wide.noiseless, d.noiseless.expand(2, 3, 5, 4, 4))
     draws = wide.sample((7,))
     assert draws.shape == (7, 2, 3, 5, 4, 4)
     assert len(draws[:, 0, 0].reshape(-1, 16).unique(dim=0)) > 5
@@ -135,6 +136,65 @@ def test_support(distribution: Any) -> None:
     Independent(d, 1).support.check(d.sample())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("tau", [1e-4, 0.1, 1.0])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
+@pytest.mark.parametrize("n", [1, 2, 5, 40])
+def test_every_sample_is_in_the_support(
+    n: int, scale: float, tau: float, dtype: torch.dtype
+) -> None:
+    d = GumbelSinkhorn((scale * references.matrices((3, n, n))).to(dtype), tau, 20)
+    draws = d.sample((50,), generator=seeded())
+    found = d.support.check(draws)
+    assert found.shape == (50, 3)
+    assert bool(found.all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_support_is_as_narrow_as_rounding(dtype: torch.dtype) -> None:
+    d = GumbelSinkhorn(torch.zeros(4, 4, dtype=dtype), 0.1)
+    P = d.sample(generator=seeded())
+    off = P.clone()
+    row = int(P[:, 0].argmax())
+    off[row, 0] *= 1 - max(40 * torch.finfo(dtype).eps, 4e-12)
+    assert bool(d.support.check(P))
+    assert not bool(d.support.check(off))
+    negative = torch.eye(4, dtype=dtype)
+    negative[0, :2] = torch.tensor([1.25, -0.25])
+    assert not bool(d.support.check(negative))
+    assert not bool(d.support.check(torch.full((4, 4), torch.nan, dtype=dtype)))
+    assert not bool(d.support.check(torch.full((4, 3), 0.25, dtype=dtype)))
+
+
+@pytest.mark.parametrize("n_iters", [20, 500])
+def test_no_number_of_iterations_bounds_the_rows(n_iters: int) -> None:
+    """Two rows want the same column; the others are worse by far more than a step can mend."""
+    x = torch.tensor([[0.0, -1.0, -1.0], [0.0, -5.0, -5.0], [0.0, -5.0, -5.0]]) * 1000
+    d = GumbelSinkhorn(x, n_iters=n_iters, noise_scale=0.0)
+    P = d.sample()
+    assert float((P.sum(-1) - 1).abs().max()) > 0.3
+    assert bool(d.support.check(P))
+    assert not bool(doubly_stochastic.check(P))
+
+
+def test_the_support_has_the_shape_of_the_batch() -> None:
+    d = GumbelSinkhorn(references.matrices((3, 1, 4, 4)), torch.tensor([1e-3, 1.0]))
+    assert bool(d.support.check(d.sample((5,))).all())
+    assert d.support.check(d.sample((5,))).shape == (5, 3, 2)
+    empty = GumbelSinkhorn(torch.zeros(2, 0, 0))
+    assert bool(empty.support.check(empty.sample((5,))).all())
+
+
+def test_doubly_stochastic_within_a_distance() -> None:
+    P = torch.tensor([[0.6, 0.5], [0.4, 0.5]])
+    found = [bool(DoublyStochastic(atol).check(P)) for atol in (0.05, 0.11, 0.2)]
+    assert found == [False, True, True]
+    ones = torch.full((1000, 1000), 1e-3).bfloat16()  # each entry is off by 4e-4 of itself
+    assert bool(DoublyStochastic(1e-3).check(ones))
+    with pytest.raises(ValueError, match=r"atol must be positive and finite, got -1\.0"):
+        DoublyStochastic(-1.0)
+
+
 def test_constraints() -> None:
     eye, half = torch.eye(2), torch.full((2, 2), 0.5)
     stack = torch.stack(
@@ -151,14 +211,27 @@ def test_constraints() -> None:
 
 
 @pytest.mark.parametrize("distribution", BOTH)
-def test_what_has_no_closed_form_says_so(distribution: Any) -> None:
-    d = distribution(torch.zeros(2, 2))
-    with pytest.raises(NotImplementedError):
-        d.log_prob(torch.eye(2))
-    with pytest.raises(NotImplementedError):
-        d.entropy()
-    with pytest.raises(NotImplementedError):
-        _ = d.mean
+@pytest.mark.parametrize(
+    ("ask", "what", "instead"),
+    [
+        (
+            lambda d: d.log_prob(torch.eye(2)),
+            "probability",
+            r"torch\.distributions\.Gumbel",
+        ),
+        (lambda d: d.entropy(), "entropy", r"torch\.special\.entr\(d\.noiseless\)"),
+        (lambda d: d.mean, "mean", "the average of samples"),
+        (lambda d: d.mode, "mode", r"Use d\.noiseless"),
+    ],
+)
+def test_what_has_no_closed_form_says_so(
+    distribution: Any, ask: Any, what: str, instead: str
+) -> None:
+    with pytest.raises(
+        NotImplementedError,
+        match=f"{distribution.__name__} has no closed form of its {what}: .* {instead}",
+    ):
+        ask(distribution(torch.zeros(2, 2)))
 
 
 @pytest.mark.parametrize("distribution", BOTH)

@@ -2,77 +2,101 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from softperm._checks import require_log_alpha, require_noise_scale, require_positive_int
+from softperm._checks import (
+    require_log_alpha,
+    require_noise_scale,
+    require_positive_int,
+)
+from softperm._constraints import (
+    ColumnStochastic,
+    DoublyStochastic,
+    LogAlpha,
+    column_stochastic,
+    doubly_stochastic,
+    permutation,
+)
+from softperm._typing import SampleShape
 from softperm.kernels.reference import working_dtype
 from softperm.ops import gumbel_matching, gumbel_sinkhorn, matching, sinkhorn
 from softperm.ops._sinkhorn import check_tau
 from softperm.permutations import permutation_matrix
 
-if TYPE_CHECKING:
-    from softperm.ops._gumbel import SampleShape
+__all__ = [
+    "DoublyStochastic",
+    "GumbelMatching",
+    "GumbelSinkhorn",
+    "column_stochastic",
+    "doubly_stochastic",
+    "permutation",
+]
 
-__all__ = ["GumbelMatching", "GumbelSinkhorn", "doubly_stochastic", "permutation"]
-
-
-class _DoublyStochastic(constraints.Constraint):
-    """Square matrices of entries at least 0 whose rows and columns sum to 1, within `atol`.
-
-    Sinkhorn iterations end with exact columns and approximate rows, so rows get more room.
-    """
-
-    event_dim = 2
-
-    def __init__(self, atol: float = 1e-3) -> None:
-        self.atol = atol
-        super().__init__()
-
-    def check(self, value: Tensor) -> Tensor:
-        if value.dim() < 2 or value.shape[-1] != value.shape[-2]:
-            return torch.zeros(value.shape[:-2], dtype=torch.bool, device=value.device)
-        rows = ((value.sum(-1) - 1).abs() <= self.atol).all(-1)
-        columns = ((value.sum(-2) - 1).abs() <= self.atol).all(-1)
-        return rows & columns & (value >= 0).flatten(-2).all(-1)
+_LARGEST_NOISE = 37.0  # of Gumbel noise made of float64 numbers on (0, 1)
 
 
-class _Permutation(constraints.Constraint):
-    """Square matrices with a single 1 in every row and column, and 0 elsewhere."""
+class _Perturbed(Distribution):
+    """A function of scores and Gumbel noise, of which nothing has a closed form."""
 
-    event_dim = 2
-    is_discrete = True
+    def _refuse(self, what: str, instead: str) -> NoReturn:
+        raise NotImplementedError(
+            f"{type(self).__name__} has no closed form of its {what}: it is an integral over all "
+            f"noise that leads to the same matrix. {instead}"
+        )
 
-    def check(self, value: Tensor) -> Tensor:
-        if value.dim() < 2 or value.shape[-1] != value.shape[-2]:
-            return torch.zeros(value.shape[:-2], dtype=torch.bool, device=value.device)
-        binary = ((value == 0) | (value == 1)).flatten(-2).all(-1)
-        return binary & (value.sum(-1) == 1).all(-1) & (value.sum(-2) == 1).all(-1)
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Not known in closed form.
+
+        Raises:
+            NotImplementedError: always; it says what to use instead.
+        """
+        self._refuse(
+            "probability",
+            "Use that of the perturbed scores, torch.distributions.Gumbel(log_alpha, noise_scale)",
+        )
+
+    def entropy(self) -> Tensor:
+        """Not known in closed form.
+
+        Raises:
+            NotImplementedError: always; it says what to use instead.
+        """
+        self._refuse(
+            "entropy",
+            "To keep samples diverse, use that of the matrix of GumbelSinkhorn without noise, "
+            "torch.special.entr(d.noiseless).sum((-2, -1))",
+        )
+
+    @property
+    def mean(self) -> Tensor:
+        """Not known in closed form; averages of samples approach it.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        self._refuse("mean", "Use the average of samples, d.sample((1000,)).mean(0)")
+
+    @property
+    def mode(self) -> Tensor:
+        """Not known: nobody has shown that the matrix without noise is the most probable one.
+
+        Raises:
+            NotImplementedError: always; it says what to use instead.
+        """
+        self._refuse("mode", "Use d.noiseless, the sample without noise")
 
 
-class _LogAlpha(constraints.Constraint):
-    """Square matrices of entries that are finite or -inf."""
-
-    event_dim = 2
-
-    def check(self, value: Tensor) -> Tensor:
-        return (value < torch.inf).flatten(-2).all(-1)
-
-
-doubly_stochastic = _DoublyStochastic()
-permutation = _Permutation()
-
-
-class GumbelSinkhorn(Distribution):
+class GumbelSinkhorn(_Perturbed):
     r"""Nearly doubly stochastic matrices: a differentiable relaxation of `GumbelMatching`.
 
     .. math:: S((X + s\,\varepsilon) / \tau), \quad \varepsilon_{ij} \text{ i.i.d. Gumbel}
 
-    It has no closed-form density, mean or entropy: `log_prob`, `mean` and `entropy` raise
-    `NotImplementedError`.
+    It has no closed-form density, mean, mode or entropy: `log_prob`, `mean`, `mode` and `entropy`
+    raise `NotImplementedError`.
 
     Arguments:
         log_alpha: Scores X, any floating dtype, shape (\*, n, n).
@@ -95,7 +119,7 @@ class GumbelSinkhorn(Distribution):
         torch.Size([2, 5, 3, 3])
     """
 
-    arg_constraints = {"log_alpha": _LogAlpha(), "tau": constraints.positive}
+    arg_constraints = {"log_alpha": LogAlpha(), "tau": constraints.positive}
     has_rsample = True
 
     def __init__(
@@ -122,12 +146,22 @@ class GumbelSinkhorn(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Doubly stochastic matrices; rows only approximately after few iterations."""
-        return doubly_stochastic
+        """Matrices of entries at least 0 whose columns sum to 1, in the rounding of their dtype.
+
+        Rows sum to n in all, and each to 1 only in the limit of many iterations. For n of 3 and
+        more no number of them keeps all rows of all samples within any distance of 1, because the
+        noise is unbounded: check samples with `DoublyStochastic(atol)`, at the distance you need.
+        """
+        scores = self.log_alpha.detach()
+        if scores.numel() == 0:
+            return column_stochastic
+        largest = scores.masked_fill(scores.isneginf(), 0).abs().amax((-2, -1))
+        largest = largest.to(working_dtype(scores)) + _LARGEST_NOISE * self.noise_scale
+        return ColumnStochastic(largest / self.tau.detach())
 
     @property
-    def mode(self) -> Tensor:
-        """The sample without noise, S(X / tau), shape batch_shape + (n, n)."""
+    def noiseless(self) -> Tensor:
+        """The sample without noise, S(X / tau), shape batch_shape + (n, n); differentiable."""
         return sinkhorn(self.log_alpha, self.tau, self.n_iters)
 
     def rsample(
@@ -163,12 +197,12 @@ class GumbelSinkhorn(Distribution):
         return new
 
 
-class GumbelMatching(Distribution):
+class GumbelMatching(_Perturbed):
     r"""Permutation matrices: the matching of scores perturbed by Gumbel noise.
 
     .. math:: M(X + s\,\varepsilon), \quad \varepsilon_{ij} \text{ i.i.d. Gumbel}
 
-    Its probabilities have no closed form: `log_prob`, `mean` and `entropy` raise
+    Its probabilities have no closed form: `log_prob`, `mean`, `mode` and `entropy` raise
     `NotImplementedError`.
 
     Arguments:
@@ -184,14 +218,14 @@ class GumbelMatching(Distribution):
 
     Example:
         >>> d = GumbelMatching(torch.tensor([[9.0, 0.0], [0.0, 9.0]]))
-        >>> d.mode
+        >>> d.noiseless
         tensor([[1., 0.],
                 [0., 1.]])
         >>> d.sample((4,)).shape
         torch.Size([4, 2, 2])
     """
 
-    arg_constraints = {"log_alpha": _LogAlpha()}
+    arg_constraints = {"log_alpha": LogAlpha()}
 
     def __init__(
         self,
@@ -212,7 +246,7 @@ class GumbelMatching(Distribution):
         return permutation
 
     @property
-    def mode(self) -> Tensor:
+    def noiseless(self) -> Tensor:
         """The sample without noise, M(X) as a matrix, shape batch_shape + (n, n)."""
         return permutation_matrix(matching(self.log_alpha), self.log_alpha.dtype)
 

@@ -6,16 +6,12 @@ permutations that put the same labels in the same positions, the one nearest to 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
 
 from softperm._checks import require_perm, require_tensor, shape_of
+from softperm._typing import Float, Integer
 from softperm.permutations import invert_permutation
-
-if TYPE_CHECKING:
-    from jaxtyping import Float, Integer
-    from torch import Tensor
 
 __all__ = ["kendall_tau", "prop_any_wrong", "prop_wrong"]
 

@@ -6,9 +6,8 @@ Conventions: as indices, ``perm[..., i] = j`` sends item i to position j; as a m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
 
 from softperm._checks import (
     as_sample_shape,
@@ -17,10 +16,7 @@ from softperm._checks import (
     require_tensor,
     shape_of,
 )
-
-if TYPE_CHECKING:
-    from jaxtyping import Int64, Integer, Num, Shaped
-    from torch import Tensor
+from softperm._typing import Int64, Integer, Num, Shaped
 
 __all__ = [
     "apply_permutation",

@@ -6,18 +6,15 @@ Figures are made without pyplot, so nothing here changes the caller's matplotlib
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from softperm._files import replacing
 from softperm.ops import matching, sinkhorn
 from softperm.permutations import permutation_matrix
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from torch import Tensor
 
 __all__ = ["plot_curves", "plot_puzzles", "plot_temperatures", "save"]
 

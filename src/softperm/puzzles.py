@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from softperm._checks import require_positive_int, require_tensor, shape_of
+from softperm._typing import Int64, Shaped
 from softperm.permutations import random_permutation
-
-if TYPE_CHECKING:
-    from jaxtyping import Int64, Shaped
-    from torch import Tensor
 
 __all__ = ["assemble", "identical_pieces", "scramble", "split"]
 

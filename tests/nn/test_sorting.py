@@ -168,6 +168,34 @@ def test_relative_takes_equal_numbers() -> None:
     assert torch.equal(net.eval()(numbers)[0], numbers)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_relative_gradient_of_equal_numbers_is_zero(n: int, dtype: torch.dtype) -> None:
+    net = RelativeSortNet(4).to(dtype)
+    numbers = torch.full((2, n), 7.0, dtype=dtype)
+    numbers[1] += torch.arange(n, dtype=dtype)
+    numbers.requires_grad_()
+    weights = torch.rand(n, n, dtype=dtype)
+    (grad,) = torch.autograd.grad((net.log_alpha(numbers) * weights).sum(), numbers)
+    assert bool(grad.isfinite().all())
+    assert bool((grad[0] == 0).all())
+    assert n < 3 or bool((grad[1] != 0).any())  # two numbers are always standardised to -1 and 1
+
+
+def test_relative_gradient_against_finite_differences() -> None:
+    net = RelativeSortNet(4).double()
+    x = torch.tensor([[0.3, -1.0, 0.8], [5.0, 5.1, 5.3]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(net.log_alpha, (x,))
+    assert torch.autograd.gradgradcheck(net.log_alpha, (x,))
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e-25, 1.0, 1e25, 1e37])
+def test_relative_ignores_scales_whose_squares_leave_the_range(scale: float) -> None:
+    net = RelativeSortNet(4)
+    x = torch.tensor([0.25, -1.0, 0.5, 2.0])
+    torch.testing.assert_close(net.log_alpha(x * scale), net.log_alpha(x))
+
+
 def test_relative_learns_to_sort_any_length_anywhere() -> None:
     torch.manual_seed(0)
     net = RelativeSortNet()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import torch
 from torch import Tensor, nn
 
 from softperm._checks import (
@@ -12,13 +11,9 @@ from softperm._checks import (
     require_positive_float,
     require_positive_int,
 )
+from softperm._typing import SampleShape
 from softperm.ops import gumbel_sinkhorn, matching
 from softperm.permutations import apply_permutation
-
-if TYPE_CHECKING:
-    import torch
-
-    from softperm.ops._gumbel import SampleShape
 
 
 class SinkhornNet(nn.Module):

@@ -73,11 +73,16 @@ def _curve(hidden_features: int) -> nn.Sequential:
 
 def _standardise(x: Tensor) -> Tensor:
     r"""Lists (\*, n) with mean 0 and standard deviation 1; 0 where all numbers are equal."""
-    # Differences of close numbers are exact, so the offset of a list costs no digits.
-    distance = x - x.amin(-1, keepdim=True)
-    centred = distance - distance.mean(-1, keepdim=True)
-    spread = centred.square().mean(-1, keepdim=True).sqrt()
-    return centred / spread.clamp_min(torch.finfo(x.dtype).tiny)
+    # Shift and scale cancel out, so neither needs a gradient. Differences of close numbers are
+    # exact, so the offset of a list costs no digits; squares of numbers up to 1 stay in range.
+    distance = x - x.detach().amin(-1, keepdim=True)
+    width = distance.detach().amax(-1, keepdim=True)
+    equal = width < torch.finfo(x.dtype).tiny
+    scaled = distance / width.masked_fill(equal, 1)
+    centred = scaled - scaled.mean(-1, keepdim=True)
+    variance = centred.square().mean(-1, keepdim=True)
+    # The root has no slope at 0; at infinity it is flat, and so is the quotient.
+    return centred / variance.masked_fill(equal, torch.inf).sqrt()
 
 
 class RelativeSortNet(SinkhornNet):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,14 +16,10 @@ from softperm._checks import (
     require_noise_scale,
     shape_of,
 )
+from softperm._typing import Float, Int64, SampleShape
 from softperm.ops._matching import matching
 from softperm.ops._sinkhorn import Backend, Grad, check_tau, sinkhorn
 from softperm.permutations import permutation_matrix
-
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int64
-
-    SampleShape = int | list[int] | tuple[int, ...] | torch.Size
 
 
 def sample_gumbel(
