@@ -52,7 +52,7 @@ def match_list(
 
     The scores are on the CPU, each (m, n), and those of staying without a position (m,).
     """
-    found = []
+    found: list[Tensor] = []
     for b, matrix in enumerate(scores):
         alone = None if unmatched is None else unmatched[b].double().numpy()
         perm = match(matrix.double().numpy(), alone)

@@ -1,0 +1,67 @@
+"""How to iterate: the temperature, the tolerance, the backend and the kind of gradient."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from softperm._checks import FLOAT_DTYPES, can_read_values, shape_of
+from softperm.kernels import dispatch
+
+Backend = Literal["auto", "torch", "cpu", "triton"]
+_BACKENDS = ("auto", "torch", "cpu", "triton")
+Grad = Literal["unrolled", "implicit"]
+_GRADS = ("unrolled", "implicit")
+
+
+def check_tau(tau: object, batch_shape: torch.Size) -> None:
+    """Refuse a temperature that is not positive or does not fit the batch."""
+    if isinstance(tau, Tensor):
+        if tau.dtype not in FLOAT_DTYPES:
+            raise TypeError(f"tau must be a float or a floating tensor, got dtype {tau.dtype}")
+        if can_read_values(tau) and not bool(((tau > 0) & tau.isfinite()).all()):
+            raise ValueError(f"tau must be positive and finite, got {tau.tolist()}")
+        try:
+            torch.broadcast_shapes(tau.shape, batch_shape)
+        except RuntimeError:
+            raise ValueError(
+                f"tau must broadcast against the batch dimensions {tuple(batch_shape)} of "
+                f"log_alpha, got shape {shape_of(tau)}"
+            ) from None
+    elif isinstance(tau, bool) or not isinstance(tau, int | float):
+        raise TypeError(f"tau must be a float or a floating tensor, got {type(tau).__name__}")
+    elif not 0 < tau < float("inf"):
+        raise ValueError(f"tau must be positive and finite, got {tau}")
+
+
+def check_tol(tol: object) -> None:
+    """Refuse a tolerance that is not None and not a positive number."""
+    if tol is None:
+        return
+    if isinstance(tol, bool) or not isinstance(tol, int | float):
+        raise TypeError(f"tol must be None or a float, got {type(tol).__name__}")
+    if not 0 < tol < float("inf"):
+        raise ValueError(f"tol must be positive and finite, got {tol}")
+
+
+def check_backend(backend: str, device: torch.device) -> None:
+    """Refuse a backend that does not exist, or not on this device."""
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}")
+    if backend == "cpu" and device.type != "cpu":
+        raise ValueError(f"backend cpu computes on the CPU, got log_alpha on {device}")
+    if backend == "triton":
+        if not dispatch.HAS_TRITON:
+            raise ValueError("backend triton needs the package triton, which is not installed")
+        from softperm.kernels import gpu
+
+        if device.type != "cuda" and not gpu.is_interpreted():
+            raise ValueError(f"backend triton computes on a GPU, got log_alpha on {device}")
+
+
+def check_grad(grad: str) -> None:
+    """Refuse a kind of gradient that does not exist."""
+    if grad not in _GRADS:
+        raise ValueError(f"grad must be one of {', '.join(_GRADS)}, got {grad!r}")
