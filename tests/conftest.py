@@ -7,11 +7,13 @@ fit theirs, unless the function itself refuses it with a TypeError or ValueError
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import os
+import pkgutil
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import beartype
@@ -22,7 +24,8 @@ import torch
 from hypothesis import settings
 
 import softperm
-from softperm import metrics, puzzles
+from softperm import kernels, metrics, puzzles
+from softperm.kernels import cpu, dispatch
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: run its kernels on the CPU
@@ -87,3 +90,53 @@ for module in (softperm, metrics, puzzles):
 def generator() -> torch.Generator:
     """A source of randomness in a known state."""
     return torch.Generator().manual_seed(0)
+
+
+BACKENDS = ["torch", "cpu"] if cpu.is_available() else ["torch"]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What computes wherever a test leaves it to the library: every backend in turn."""
+    chosen: str = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, "_best", lambda x: chosen)
+        yield chosen
+
+
+class _Poisoned:
+    """torch, but for memory that nothing was written to: it is full of what gives itself away."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def _fill(x: torch.Tensor) -> torch.Tensor:
+        if x.dtype.is_floating_point:
+            return x.fill_(torch.nan)
+        return x.fill_(True if x.dtype == torch.bool else torch.iinfo(x.dtype).min + 1)
+
+    def empty(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return self._fill(torch.empty(*args, **kwargs))
+
+    def empty_like(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return self._fill(torch.empty_like(*args, **kwargs))
+
+
+def _compiled_kernels() -> Iterator[types.ModuleType]:
+    """The modules of the kernels that write to memory themselves."""
+    for found in pkgutil.walk_packages(kernels.__path__, "softperm.kernels."):
+        triton = found.name.startswith("softperm.kernels.gpu")
+        compiled = found.name.count(".") > 2 or found.ispkg
+        if compiled and (dispatch.HAS_TRITON or not triton):
+            yield importlib.import_module(found.name)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _poisoned_memory() -> Iterator[None]:
+    """A kernel that reads what it has not written computes NaN."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in _compiled_kernels():
+            if hasattr(module, "torch"):
+                patch.setattr(module, "torch", _Poisoned())
+        yield

@@ -27,7 +27,7 @@ def require_tensor(x: object, name: str) -> None:
 
 
 def require_float_matrix(x: object, name: str) -> None:
-    """Refuse everything that is not a floating-point tensor of square matrices."""
+    """Refuse everything that is not a floating-point tensor of matrices."""
     require_tensor(x, name)
     assert isinstance(x, Tensor)
     if x.dtype not in FLOAT_DTYPES:
@@ -35,8 +35,8 @@ def require_float_matrix(x: object, name: str) -> None:
             f"{name} must have a floating dtype (float16, bfloat16, float32 or float64), "
             f"got {x.dtype}"
         )
-    if x.dim() < 2 or x.shape[-1] != x.shape[-2]:
-        raise ValueError(f"{name} must have shape (*, n, n), got {shape_of(x)}")
+    if x.dim() < 2:
+        raise ValueError(f"{name} must have shape (*, m, n), got {shape_of(x)}")
 
 
 def require_log_alpha(log_alpha: Tensor) -> None:
@@ -46,28 +46,37 @@ def require_log_alpha(log_alpha: Tensor) -> None:
         _require_below_infinity(log_alpha)
 
 
-def _require_below_infinity(log_alpha: Tensor) -> None:
-    """Refuse NaN and +inf."""
+def _require_below_infinity(log_alpha: Tensor, shape: tuple[int, ...] | None = None) -> None:
+    """Refuse NaN and +inf; the message shows the shape."""
     if not bool(log_alpha.amax() < torch.inf):  # one pass: NaN and +inf both propagate to amax
         what = "NaN" if bool(log_alpha.isnan().any()) else "+inf"
         raise ValueError(
             f"log_alpha must be finite or -inf (a forbidden pair), got {what} in a tensor of "
-            f"shape {shape_of(log_alpha)}"
+            f"shape {shape or shape_of(log_alpha)}"
         )
 
 
-def _require_a_permutation(
-    log_alpha: Tensor, log_rows: Tensor | None, log_columns: Tensor | None
+def first_index(found: Tensor) -> str:
+    """Where in the batch the first True is, in words; nothing where there is no batch."""
+    index = tuple(found.nonzero()[0].tolist())
+    return f" at batch index {index}" if index else ""
+
+
+def _require_allowed_pairs(
+    log_alpha: Tensor, sums: tuple[Tensor | None, Tensor | None], shape: tuple[int, ...]
 ) -> None:
-    """Refuse rows or columns of -inf alone that are to have a sum."""
-    for dim, name, log_sums in ((-1, "row", log_rows), (-2, "column", log_columns)):
+    """Refuse lines of -inf alone, but for those whose wanted sum is 0."""
+    for dim, name, log_sums in ((-1, "row", sums[0]), (-2, "column", sums[1])):
         empty = log_alpha.amax(dim) == -torch.inf
         if log_sums is not None:
-            empty &= log_sums > -torch.inf
+            empty = empty & (log_sums > -torch.inf)
+        empty = empty.any(-1)
         if bool(empty.any()):
+            plain = sums == (None, None)
+            what = "permutation" if plain else "matrix with the wanted sums"
             raise ValueError(
-                f"log_alpha must leave at least one permutation possible, got a {name} of -inf "
-                f"alone in shape {shape_of(log_alpha)}"
+                f"log_alpha must leave at least one {what} possible, got a {name} of -inf alone"
+                f"{first_index(empty)} in shape {shape}"
             )
 
 
@@ -76,17 +85,21 @@ def require_solvable(
     tau: float | Tensor,
     log_rows: Tensor | None = None,
     log_columns: Tensor | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> None:
-    """Refuse NaN, +inf, rows or columns of -inf alone, and log_alpha / tau that overflows.
+    """Refuse NaN, +inf, lines of -inf alone that take part, and log_alpha / tau that overflows.
 
-    The values can be read, and there are some.
+    The values can be read, and there are some. `log_rows` and `log_columns` are the logarithms of
+    the wanted sums (None: all 1; -inf: no part); messages show the shape, that of `log_alpha` if
+    None.
     """
-    _require_below_infinity(log_alpha)
+    shape = shape or shape_of(log_alpha)
+    _require_below_infinity(log_alpha, shape)
     low, high = (float(extreme) for extreme in log_alpha.detach().aminmax())
     if low == -torch.inf:
-        _require_a_permutation(log_alpha, log_rows, log_columns)
+        _require_allowed_pairs(log_alpha, (log_rows, log_columns), shape)
         low = float(log_alpha.detach().masked_fill(log_alpha.isneginf(), 0).amin())
-    smallest, largest = _smallest(tau), max(abs(high), -low)
+    smallest, largest = _smallest(tau), max(abs(high) if high > -torch.inf else 0.0, -low)
     if _LARGEST * smallest < largest:
         raise ValueError(
             f"log_alpha / tau must be below {_LARGEST:g} in magnitude, got entries of {largest:g} "

@@ -24,7 +24,7 @@ from softperm._constraints import (
 from softperm._typing import SampleShape
 from softperm.kernels.reference import working_dtype
 from softperm.ops import gumbel_matching, gumbel_sinkhorn, matching, sinkhorn
-from softperm.ops._sinkhorn import check_tau
+from softperm.ops._options import check_tau
 from softperm.permutations import permutation_matrix
 
 __all__ = [

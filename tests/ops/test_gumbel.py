@@ -290,7 +290,7 @@ class TestStraightThrough:
         [
             ([[1.0]], TypeError, "soft must be a torch.Tensor, got list"),
             (torch.ones(1, 1).long(), TypeError, "soft must have a floating dtype"),
-            (torch.ones(2, 3), ValueError, r"soft must have shape \(\*, n, n\), got \(2, 3\)"),
+            (torch.ones(3), ValueError, r"soft must have shape \(\*, m, n\), got \(3,\)"),
             (torch.full((2, 2), torch.nan), ValueError, r"soft must hold finite .* \(2, 2\)"),
             (torch.full((2, 2), torch.inf), ValueError, "soft must hold finite"),
             (torch.full((2, 2), -0.5), ValueError, "soft must hold finite entries of at least 0"),
@@ -307,7 +307,7 @@ class TestStraightThrough:
     [
         ({"log_alpha": [[0.0]]}, TypeError, "log_alpha must be a torch.Tensor"),
         ({"log_alpha": torch.zeros(2, 2).long()}, TypeError, "log_alpha must have a floating"),
-        ({"log_alpha": torch.zeros(2, 3)}, ValueError, "log_alpha must have shape"),
+        ({"log_alpha": torch.zeros(3)}, ValueError, "log_alpha must have shape"),
         ({"log_alpha": torch.full((2, 2), torch.nan)}, ValueError, "log_alpha must be finite"),
         ({"log_alpha": torch.full((2, 2), torch.inf)}, ValueError, "log_alpha must be finite"),
         ({"log_alpha": torch.full((2, 2), -torch.inf)}, ValueError, "log_alpha must leave"),

@@ -31,7 +31,9 @@ def match(
     scores: NDArray[np.float64], unmatched: NDArray[np.float64] | None = None
 ) -> NDArray[np.int64] | None:
     """The position of every item of one matrix, -1 for none; None where -inf forbids all."""
-    from scipy.optimize import linear_sum_assignment  # it takes longer to import than all of softperm
+    from scipy.optimize import (
+        linear_sum_assignment,  # it takes longer to import than all of softperm
+    )
 
     m, n = scores.shape
     perm = np.full(m, -1)
@@ -53,7 +55,7 @@ def match_list(
 
     The scores are on the CPU, each (m, n), and those of staying without a position (m,).
     """
-    found = []
+    found: list[Tensor] = []
     for b, matrix in enumerate(scores):
         alone = None if unmatched is None else unmatched[b].double().numpy()
         perm = match(matrix.double().numpy(), alone)

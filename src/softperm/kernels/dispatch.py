@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from softperm._torch import is_plain
-from softperm.kernels import cpu, reference
+from softperm.kernels import assignment, cpu, reference
 from softperm.kernels.reference import Problem, Settings, per_matrix
 
 ThreeTensors = tuple[Tensor, Tensor, Tensor]
@@ -44,6 +44,11 @@ def _best(x: Tensor) -> str:
     if x.is_cuda and HAS_TRITON and gpu_kernels().supports(x.device):
         return "triton"
     return "torch"
+
+
+def assignment_kernel() -> Any:
+    """The module that computes assignments, on the CPU: `match_batch` and `match_list`."""
+    return cpu if cpu.is_available() else assignment
 
 
 def _problem(x: Tensor, tau: Tensor, log_rows: Any, log_columns: Any) -> Problem:
@@ -104,7 +109,7 @@ def _(grad: Tensor, x: Tensor, *_: Any) -> ThreeTensors:
     return x.new_empty(x.shape), d_rows, d_columns
 
 
-def _batched(values: tuple[Any, ...], dims: tuple[int | None, ...], size: int) -> list[Any]:
+def batched(values: tuple[Any, ...], dims: tuple[int | None, ...], size: int) -> list[Any]:
     """The arguments of a vmapped call, each tensor with the mapped dimension first."""
     return [
         value.movedim(dim, 0)
@@ -118,12 +123,12 @@ def _batched(values: tuple[Any, ...], dims: tuple[int | None, ...], size: int) -
 
 @_forward.register_vmap
 def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-    return _forward(*_batched(args, in_dims, info.batch_size)), (0, 0, 0)
+    return _forward(*batched(args, in_dims, info.batch_size)), (0, 0, 0)
 
 
 @_backward.register_vmap
 def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-    return _backward(*_batched(args, in_dims, info.batch_size)), (0, 0, 0)
+    return _backward(*batched(args, in_dims, info.batch_size)), (0, 0, 0)
 
 
 def tau_gradient(dx: Tensor, x: Tensor, tau: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from softperm.ops._gumbel import (
     straight_through,
 )
 from softperm.ops._matching import matching
+from softperm.ops._matching_list import matching_list
 from softperm.ops._sinkhorn import SinkhornInfo, log_sinkhorn, sinkhorn
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "gumbel_sinkhorn",
     "log_sinkhorn",
     "matching",
+    "matching_list",
     "sample_gumbel",
     "sinkhorn",
     "straight_through",

@@ -18,7 +18,8 @@ from softperm._checks import (
 from softperm._torch import can_read_values
 from softperm._typing import Float, Int64, SampleShape
 from softperm.ops._matching import matching
-from softperm.ops._sinkhorn import Backend, Grad, check_tau, sinkhorn
+from softperm.ops._options import Backend, Grad, check_tau
+from softperm.ops._sinkhorn import sinkhorn
 from softperm.permutations import permutation_matrix
 
 

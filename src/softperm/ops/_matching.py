@@ -1,82 +1,193 @@
-"""The matching operator M(X): the permutation that maximises the sum of its entries in X."""
+"""The matching operator M(X): the pairs that maximise the sum of their entries in X."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from softperm._checks import require_float_matrix, require_log_alpha, shape_of
+from softperm._checks import require_float_matrix, shape_of
 from softperm._torch import can_read_values
-from softperm.kernels import assignment
+from softperm._typing import Float, Int64, Integer
+from softperm.kernels.dispatch import assignment_kernel, batched
+from softperm.ops._sizes import (
+    check_size,
+    counted_entries,
+    require_broadcast,
+    require_finite,
+    require_number_or_tensor,
+    side,
+)
 
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int64
+
+def working_dtype(scores: Tensor) -> torch.dtype:
+    """float64 for float64, else float32."""
+    return torch.float64 if scores.dtype == torch.float64 else torch.float32
 
 
-def _compute(x: Tensor) -> Tensor:
-    """The assignment, found on the CPU wherever the scores are."""
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+def _require_scores(scores: Tensor, n_rows: Tensor | None, n_cols: Tensor | None) -> None:
+    """Refuse NaN and +inf in what counts."""
+    if scores.numel() == 0 or bool(scores.amax() < torch.inf):
+        return
+    m, n = scores.shape[-2:]
+    counted = counted_entries(side(m, n_rows, scores.device), side(n, n_cols, scores.device))
+    seen = scores if counted is None else scores[counted.expand(scores.shape)]
+    if seen.numel() == 0 or bool(seen.amax() < torch.inf):
+        return
+    what = "NaN" if bool(seen.isnan().any()) else "+inf"
+    raise ValueError(
+        f"log_alpha must be finite or -inf (a forbidden pair), got {what} in a tensor of "
+        f"shape {shape_of(scores)}"
+    )
+
+
+def refuse_infeasible(where: str, shape: tuple[int, ...], square: bool) -> None:
+    """Say that -inf entries forbid every matching."""
+    what = "one permutation" if square else "one matching of min(m, n) pairs"
+    raise ValueError(
+        f"log_alpha must leave at least {what} possible, got a matrix{where} whose "
+        f"-inf entries forbid them all, in shape {shape}"
+    )
+
+
+def _compute(
+    x: Tensor, unmatched: Tensor | None, n_rows: Tensor | None, n_cols: Tensor | None
+) -> Tensor:
+    """The assignments, found on the CPU wherever the scores are; all arguments have the batch."""
+    dtype, batch, count = working_dtype(x), x.shape[:-2], x.shape[:-2].numel()
     scores = x.to("cpu", dtype)
-    require_log_alpha(scores)  # also where it could not be seen before
-    flat = scores.reshape(-1, *x.shape[-2:])
-    perm, failed = assignment.match_batch(flat)
+    alone = None if unmatched is None else unmatched.to("cpu", dtype)
+    sizes = [None if k is None else k.to("cpu", torch.int64) for k in (n_rows, n_cols)]
+    _require_scores(scores, *sizes)  # also where it could not be seen before
+    perm, failed = assignment_kernel().match_batch(
+        scores.reshape(count, *x.shape[-2:]),
+        None if alone is None else alone.reshape(count, x.shape[-2]),
+        *(None if k is None else k.reshape(count) for k in sizes),
+    )
     if failed >= 0:
-        first = tuple(int(k) for k in np.unravel_index(failed, x.shape[:-2]))
-        where = f" at batch index {first}" if first else ""
-        raise ValueError(
-            f"log_alpha must leave at least one permutation possible, got a matrix{where} whose "
-            f"-inf entries forbid them all, in shape {shape_of(x)}"
-        )
-    perm = perm.view(x.shape[:-1])
-    return perm.to(x.device)
+        index = tuple(int(k) for k in np.unravel_index(failed, batch))
+        square = x.shape[-1] == x.shape[-2] and sizes == [None, None]
+        refuse_infeasible(f" at batch index {index}" if index else "", shape_of(x), square)
+    found: Tensor = perm.reshape(x.shape[:-1]).to(x.device)
+    return found
 
 
 @torch.library.custom_op("softperm::matching", mutates_args=())
-def _matching(x: Tensor) -> Tensor:
-    return _compute(x)
+def _matching(
+    x: Tensor, unmatched: Tensor | None, n_rows: Tensor | None, n_cols: Tensor | None
+) -> Tensor:
+    return _compute(x, unmatched, n_rows, n_cols)
 
 
 @_matching.register_fake
-def _(x: Tensor) -> Tensor:
+def _(x: Tensor, *_: Any) -> Tensor:
     return x.new_empty(x.shape[:-1], dtype=torch.int64)
 
 
 @_matching.register_vmap
-def _(info: object, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
-    return _matching(x.movedim(in_dims[0], 0)), 0
+def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+    return _matching(*batched(args, in_dims, info.batch_size)), 0
 
 
-def matching(log_alpha: Float[Tensor, "*batch n n"]) -> Int64[Tensor, "*batch n"]:
+def _check(log_alpha: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> None:
+    """Refuse what does not fit the matrices."""
+    *batch, m, n = log_alpha.shape
+    if unmatched is not None:
+        require_number_or_tensor(unmatched, "unmatched")
+        require_broadcast(unmatched, "unmatched", (*batch, m), "rows")
+        if n_rows is None:  # else what does not count is not looked at
+            require_finite(unmatched, "unmatched")
+    if n_rows is not None:
+        check_size(n_rows, "n_rows", m, torch.Size(batch))
+    if n_cols is not None:
+        check_size(n_cols, "n_cols", n, torch.Size(batch))
+
+
+def _expand(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> tuple[Any, ...]:
+    """All arguments with the batch dimensions that they broadcast to."""
+    m, n = x.shape[-2:]
+    shapes = [x.shape[:-2], *(k.shape for k in (n_rows, n_cols) if isinstance(k, Tensor))]
+    if isinstance(unmatched, Tensor):
+        shapes.append(unmatched.shape[:-1])
+    try:
+        batch = torch.broadcast_shapes(*shapes)
+    except RuntimeError:
+        raise ValueError(
+            f"the batch dimensions of log_alpha, n_rows, n_cols and unmatched must broadcast, got "
+            f"{', '.join(str(tuple(shape)) for shape in shapes)}"
+        ) from None
+    sizes = [
+        None if k is None else torch.as_tensor(k, device=x.device).detach().expand(batch)
+        for k in (n_rows, n_cols)
+    ]
+    if unmatched is not None:
+        alone = torch.as_tensor(unmatched, dtype=working_dtype(x), device=x.device)
+        unmatched = alone.detach().expand(*batch, m)
+        if n_rows is not None:
+            rows = side(m, sizes[0], x.device)
+            unmatched = rows.keep(unmatched, 0.0)
+            require_finite(unmatched, "unmatched")
+    return x.expand(*batch, m, n), unmatched, *sizes
+
+
+def matching(
+    log_alpha: Float[Tensor, "*#batch m n"],
+    *,
+    unmatched: float | Float[Tensor, "..."] | None = None,
+    n_rows: int | Integer[Tensor, "*#batch"] | None = None,
+    n_cols: int | Integer[Tensor, "*#batch"] | None = None,
+) -> Int64[Tensor, "*batch m"]:
     r"""The permutation with the largest total score: an exact linear assignment.
 
     .. math:: M(X) = \operatorname*{argmax}_{P \in \mathcal{P}_n} \langle P, X \rangle_F
         = \lim_{\tau \to 0} S(X / \tau)
 
+    Of m items and n positions min(m, n) are paired. With `unmatched` an item may also stay without
+    a position, where that gives more: the sum of the scores of all pairs, and of `unmatched` over
+    all items left over, is maximal.
+
     Arguments:
-        log_alpha: Scores, any floating dtype, shape (\*, n, n). Any permutation that avoids the
-            entries at -inf is preferred to none.
+        log_alpha: Scores, any floating dtype, shape (\*, m, n). Any pairs that avoid the entries
+            at -inf are preferred to none.
+        unmatched: Score of an item without a position: a float, or a tensor that broadcasts
+            against (\*, m). With 0 a pair is made only where it gains. None: as many pairs as can
+            be.
+        n_rows: How many rows of each matrix count: an int, or an integer tensor that broadcasts
+            against the batch dimensions. What lies beyond is never read, NaN included.
+        n_cols: How many columns count, likewise.
 
     Returns:
-        Indices ``perm[..., i] = j``, int64, shape (\*, n). Not differentiable. Among permutations
-        of equal score one is chosen, always the same for the same input. `permutation_matrix`
-        makes it a matrix.
+        Indices ``perm[..., i] = j``, int64, shape (\*, m), on the device of `log_alpha`; -1 for an
+        item without a position, and for rows that do not count. Not differentiable. Among
+        matchings of equal score one is chosen, always the same for the same input.
+        `permutation_matrix` makes it a matrix. Computed on the CPU: from a GPU the scores are
+        copied there once, and the indices back once.
 
     Raises:
-        TypeError: `log_alpha` is not a floating-point tensor.
-        ValueError: it is not square, holds NaN or +inf, or its -inf entries forbid every
-            permutation.
+        TypeError: `log_alpha` is not a floating-point tensor, or another argument of the wrong
+            type.
+        ValueError: `log_alpha` holds NaN or +inf, or, without `unmatched`, its -inf entries forbid
+            min(m, n) pairs; or an argument does not fit it, or `unmatched` is not finite.
 
     Source: Mena et al., ICLR 2018, equation (3) and Theorem 1.
 
     Example:
         >>> matching(torch.tensor([[1.0, 3.0], [2.0, 5.0]]))
         tensor([0, 1])
+        >>> matching(torch.tensor([[1.0], [3.0], [2.0]]))
+        tensor([-1,  0, -1])
+        >>> matching(torch.tensor([[-1.0, -3.0], [2.0, 5.0]]), unmatched=0.0)
+        tensor([-1,  1])
     """
     require_float_matrix(log_alpha, "log_alpha")
     x = log_alpha.detach()
+    arguments: tuple[Any, ...] = (x, None, None, None)
+    if not (unmatched is n_rows is n_cols is None):
+        _check(x, unmatched, n_rows, n_cols)
+        arguments = _expand(x, unmatched, n_rows, n_cols)
     # Dispatching an operator costs more than solving 64 small matrices.
-    perm: Tensor = _compute(x) if can_read_values(x) else _matching(x)
+    plain = all(can_read_values(tensor) for tensor in arguments if tensor is not None)
+    perm: Tensor = _compute(*arguments) if plain else _matching(*arguments)
     return perm

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+from typing import Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
 from softperm._checks import (
-    FLOAT_DTYPES,
     require_float_matrix,
     require_positive_int,
     require_solvable,
     shape_of,
 )
 from softperm._torch import can_read_values
-from softperm.kernels import dispatch, implicit, reference
+from softperm._typing import Bool, Float, Int64, Integer
+from softperm.kernels import cpu, dispatch, implicit, reference
 from softperm.kernels.reference import Problem, Settings
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int64
-
-Backend = Literal["auto", "torch", "cpu", "triton"]
-_BACKENDS = ("auto", "torch", "cpu", "triton")
-Grad = Literal["unrolled", "implicit"]
-_GRADS = ("unrolled", "implicit")
+from softperm.ops._options import Backend, Grad, check_backend, check_grad, check_tau, check_tol
+from softperm.ops._shapes import Cut, Shape, as_shape, check_shape, pose
 
 
 class SinkhornInfo(NamedTuple):
-    r"""How a Sinkhorn iteration ended, one entry a matrix.
+    r"""How a Sinkhorn iteration ended, one entry per matrix.
 
     Arguments:
         n_iters: Iterations done, int64, shape (\*).
-        row_error: Largest distance of a row sum from 1, shape (\*). Columns sum to 1.
+        row_error: Largest distance of a row sum from the wanted one, shape (\*). The row of slack
+            counts; so do, together as one, the n - m rows that complete a wide matrix to a square.
+            Columns have the wanted sums.
         converged: Whether `row_error` is below `tol`, bool, shape (\*); without `tol`, all False.
 
     Example:
@@ -47,58 +43,13 @@ class SinkhornInfo(NamedTuple):
     converged: Bool[Tensor, "*batch"]
 
 
-def check_tau(tau: object, batch_shape: torch.Size) -> None:
-    """Refuse a temperature that is not positive or does not fit the batch."""
-    if isinstance(tau, Tensor):
-        if tau.dtype not in FLOAT_DTYPES:
-            raise TypeError(f"tau must be a float or a floating tensor, got dtype {tau.dtype}")
-        if can_read_values(tau) and not bool(((tau > 0) & tau.isfinite()).all()):
-            raise ValueError(f"tau must be positive and finite, got {tau.tolist()}")
-        try:
-            torch.broadcast_shapes(tau.shape, batch_shape)
-        except RuntimeError:
-            raise ValueError(
-                f"tau must broadcast against the batch dimensions {tuple(batch_shape)} of "
-                f"log_alpha, got shape {shape_of(tau)}"
-            ) from None
-    elif isinstance(tau, bool) or not isinstance(tau, int | float):
-        raise TypeError(f"tau must be a float or a floating tensor, got {type(tau).__name__}")
-    elif not 0 < tau < float("inf"):
-        raise ValueError(f"tau must be positive and finite, got {tau}")
+def _needs_check(log_alpha: Tensor, backend: Backend) -> bool:
+    """Whether to look for what has no doubly stochastic matrix, if that costs nothing.
 
-
-def _check_tol(tol: object) -> None:
-    if tol is None:
-        return
-    if isinstance(tol, bool) or not isinstance(tol, int | float):
-        raise TypeError(f"tol must be None or a float, got {type(tol).__name__}")
-    if not 0 < tol < float("inf"):
-        raise ValueError(f"tol must be positive and finite, got {tol}")
-
-
-def _check_backend(backend: str, device: torch.device) -> None:
-    """Refuse a backend that does not exist, or not on this device."""
-    if backend not in _BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}")
-    if backend == "cpu" and device.type != "cpu":
-        raise ValueError(f"backend cpu computes on the CPU, got log_alpha on {device}")
-    if backend == "triton":
-        if not dispatch.HAS_TRITON:
-            raise ValueError("backend triton needs the package triton, which is not installed")
-        from softperm.kernels import gpu
-
-        if device.type != "cuda" and not gpu.is_interpreted():
-            raise ValueError(f"backend triton computes on a GPU, got log_alpha on {device}")
-
-
-def _check_values(log_alpha: Tensor, tau: float | Tensor, backend: Backend) -> None:
-    """Refuse what has no doubly stochastic matrix, if that costs nothing.
-
-    The kernels for CPUs notice it themselves.
+    The compiled kernels for CPUs notice it themselves.
     """
-    seen = backend not in ("auto", "cpu") and can_read_values(log_alpha)
-    if seen and log_alpha.numel() > 0:
-        require_solvable(log_alpha, tau)
+    noticed = backend in ("auto", "cpu") and cpu.is_available()
+    return not noticed and log_alpha.numel() > 0 and can_read_values(log_alpha)
 
 
 def _broadcast(tau: float | Tensor, x: Tensor) -> tuple[Tensor, float | Tensor]:
@@ -126,30 +77,47 @@ def _require_converged(iters: Tensor, error: Tensor, tol: float | None) -> None:
         )
 
 
+def _pose(
+    log_alpha: Tensor, tau: float | Tensor, shape: Shape | None, backend: Backend
+) -> tuple[Problem, Cut | None]:
+    """The problem to iterate on, in float32, or in float64 for float64, and how to cut its result.
+
+    Square matrices that nothing else is given for are the problem themselves.
+    """
+    dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
+    x = log_alpha if log_alpha.dtype == dtype else log_alpha.to(dtype)
+    if shape is None and x.shape[-1] == x.shape[-2]:
+        if _needs_check(log_alpha, backend):
+            require_solvable(log_alpha, tau)
+        x, taus = _broadcast(tau, x)
+        return Problem(x, taus), None  # type: ignore[arg-type]
+    shape = shape or Shape()
+    check_shape(log_alpha, shape)
+    given, cut = pose(x, tau, shape)
+    x, taus = _broadcast(tau, given.x)
+    if x.numel() > 0 and can_read_values(x):
+        require_solvable(x, tau, *given[2:], shape_of(log_alpha))
+    return Problem(x, taus, *given[2:]), cut  # type: ignore[arg-type]
+
+
 def _solve(
     log_alpha: Tensor,
     tau: float | Tensor,
     n_iters: int,
+    shape: Shape | None,
     tol: float | None,
     backend: Backend,
     grad: Grad,
     log: bool,
     return_info: bool,
 ) -> Tensor | tuple[Tensor, SinkhornInfo]:
-    """Check the arguments, then iterate in float32, or in float64 for float64."""
+    """Check the arguments, then iterate."""
     require_float_matrix(log_alpha, "log_alpha")
-    check_tau(tau, log_alpha.shape[:-2])
-    require_positive_int(n_iters, "n_iters")
-    _check_tol(tol)
-    _check_backend(backend, log_alpha.device)
-    if grad not in _GRADS:
-        raise ValueError(f"grad must be one of {', '.join(_GRADS)}, got {grad!r}")
-    _check_values(log_alpha, tau, backend)
-    dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
-    x = log_alpha if log_alpha.dtype == dtype else log_alpha.to(dtype)
-    x, taus = _broadcast(tau, x)
-    given = Problem(x, taus)  # type: ignore[arg-type]
-    how = Settings(n_iters, float(tol or 0.0), log, backend)
+    tau = check_tau(tau, log_alpha.shape[:-2])
+    how = Settings(require_positive_int(n_iters, "n_iters"), check_tol(tol), log, backend)
+    check_backend(backend, log_alpha.device)
+    check_grad(grad)
+    given, cut = _pose(log_alpha, tau, shape, backend)
     iters: Tensor | None
     error: Tensor | None
     if grad == "implicit":
@@ -158,14 +126,16 @@ def _solve(
             _require_converged(iters, error, tol)
     else:
         out, iters, error = dispatch.sinkhorn(given, how, return_info)
-    if dtype != log_alpha.dtype:
+    if cut is not None:
+        out = cut(out, log)
+    if out.dtype != log_alpha.dtype:
         out = out.to(log_alpha.dtype)
     if not return_info:
         return out
     assert iters is not None
     assert error is not None
     # A matrix that stopped early has converged, also where rounding makes its error equal to tol.
-    converged = (error < (tol or 0.0)) | (iters < n_iters)
+    converged = (error < how.tol) | (iters < how.n_iters)
     return out, SinkhornInfo(iters, error, converged)
 
 
@@ -175,6 +145,11 @@ def sinkhorn(
     tau: float | Tensor = ...,
     n_iters: int = ...,
     *,
+    row_sums: float | Tensor | None = ...,
+    col_sums: float | Tensor | None = ...,
+    slack: float | Tensor | None = ...,
+    n_rows: int | Tensor | None = ...,
+    n_cols: int | Tensor | None = ...,
     tol: float | None = ...,
     backend: Backend = ...,
     grad: Grad = ...,
@@ -186,36 +161,68 @@ def sinkhorn(
     tau: float | Tensor = ...,
     n_iters: int = ...,
     *,
+    row_sums: float | Tensor | None = ...,
+    col_sums: float | Tensor | None = ...,
+    slack: float | Tensor | None = ...,
+    n_rows: int | Tensor | None = ...,
+    n_cols: int | Tensor | None = ...,
     tol: float | None = ...,
     backend: Backend = ...,
     grad: Grad = ...,
     return_info: Literal[True],
 ) -> tuple[Tensor, SinkhornInfo]: ...
 def sinkhorn(
-    log_alpha: Float[Tensor, "*#batch n n"],
+    log_alpha: Float[Tensor, "*#batch m n"],
     tau: float | Float[Tensor, "*#batch"] = 1.0,
     n_iters: int = 20,
     *,
+    row_sums: float | Float[Tensor, "..."] | None = None,
+    col_sums: float | Float[Tensor, "..."] | None = None,
+    slack: float | Float[Tensor, "*#batch"] | None = None,
+    n_rows: int | Integer[Tensor, "*#batch"] | None = None,
+    n_cols: int | Integer[Tensor, "*#batch"] | None = None,
     tol: float | None = None,
     backend: Backend = "auto",
     grad: Grad = "unrolled",
     return_info: bool = False,
-) -> Float[Tensor, "*batch n n"] | tuple[Float[Tensor, "*batch n n"], SinkhornInfo]:
+) -> (
+    Float[Tensor, "*batch rows columns"] | tuple[Float[Tensor, "*batch rows columns"], SinkhornInfo]
+):
     r"""The doubly stochastic matrix that l row and column normalisations make of log_alpha / tau.
 
     .. math:: S^0(X) = \exp(X), \quad S^l(X) = T_c(T_r(S^{l-1}(X))), \quad X = \log\alpha / \tau
 
     T_r divides by the row sums, T_c by the column sums: columns sum to 1, rows approximately.
     Right at any temperature: what leaves the range of exp is computed in the log domain. The
-    gradient is that of the l steps, exactly, for which O(n^2 + l n) numbers a matrix are kept, or
-    that of the limit, for which O(n^2) are kept, and which takes time O(n^3), whatever l.
+    gradient is that of the l steps, exactly, for which O(m n + l (m + n)) numbers a matrix are
+    kept, or that of the limit, for which O(m n) are kept, and which takes time O(n^3), whatever l.
+
+    Matrices need not be square:
+
+    - m < n: rows sum to 1, columns to at most 1. m > n: the other way round. As if |m - n| lines of
+      score 0 completed the square; for tau to 0 the limit is `matching`.
+    - `row_sums`, `col_sums`: rows and columns are brought to these sums (T_r and T_c multiply by
+      them). N items to K clusters of equal size: ``row_sums=1, col_sums=N / K``.
+    - `slack`: one more row and one more column of that score; they take what stays unmatched, the
+      row up to n, the column up to m.
+    - `n_rows`, `n_cols`: only so many leading rows and columns of each matrix count.
 
     Arguments:
         log_alpha: Unnormalised log-probability that item i belongs at position j, any floating
-            dtype, shape (\*, n, n). -inf forbids a pair.
+            dtype, shape (\*, m, n). -inf forbids a pair; a line that may be left over may be
+            forbidden altogether.
         tau: Temperature: a positive float, or a tensor that broadcasts against the batch
-            dimensions (differentiable).
+            dimensions (differentiable). It divides `slack` too.
         n_iters: Number l of iterations, at least 1; with `tol`, the most that are done.
+        row_sums: Wanted sums of the rows: a positive float for all, or a tensor that broadcasts
+            against (\*, m) (differentiable). If only one of the two is given, the other is uniform
+            with the same total.
+        col_sums: Wanted sums of the columns, likewise, against (\*, n).
+        slack: Score of the lines of slack: a float, or a tensor that broadcasts against the batch
+            dimensions (differentiable). Not together with given sums.
+        n_rows: How many rows of each matrix count: an int, or an integer tensor that broadcasts
+            against the batch dimensions. What lies beyond is never read, NaN included.
+        n_cols: How many columns count, likewise.
         tol: Stop a matrix when its largest row-sum error is below this.
         backend: How to compute it: "cpu" (compiled, on CPUs), "triton" (compiled, on GPUs, where
             the package triton is installed), "torch" (on any device), or "auto" for the quickest.
@@ -223,23 +230,26 @@ def sinkhorn(
         return_info: Return a `SinkhornInfo` as well.
 
     Returns:
-        S^l(log_alpha / tau), dtype of `log_alpha`, shape (\*, n, n); with `return_info` a pair.
-        float16 and bfloat16 are computed in float32.
+        S^l(log_alpha / tau), dtype of `log_alpha`, shape (\*, m, n), with `slack`
+        (\*, m + 1, n + 1), where \* is what all batch dimensions broadcast to; 0 in lines that do
+        not count. With `return_info` a pair. float16 and bfloat16 are computed in float32.
 
     Raises:
         TypeError: an argument has the wrong type, or `log_alpha` an integer, boolean or complex
             dtype.
-        ValueError: `log_alpha` is not square, or holds NaN or +inf or a row or column of -inf
-            alone, or log_alpha / tau reaches 1e100 in magnitude (-inf aside; on a CPU only where
-            its exponentials do not do); or `tau`, `n_iters` or `tol` is out of range, `grad` is
-            unknown, or `backend` cannot compute on the device.
+        ValueError: `log_alpha` holds NaN or +inf, or only -inf in a row or column that may not be
+            left over, or log_alpha / tau reaches 1e100 in magnitude (-inf aside; on a CPU only
+            where its exponentials do not do); or the totals of the sums differ by more than the
+            rounding of their dtype (a share of the square root of its unit); or an argument is out
+            of range or does not fit the others, or `backend` cannot compute on the device.
         RuntimeError: `grad` is "implicit", a gradient is asked for, and the largest row-sum error
             is not below `tol` (without `tol`: 3.5e-4, in float64 1.5e-8, the square root of the
             rounding unit). Raised forwards, where the values can be read for free: not on GPUs
             nor under `torch.compile` and `torch.func`, where `return_info` tells.
 
-    Source: Mena et al., ICLR 2018, equations (1) and (2); for the implicit gradient, the implicit
-        function theorem, see `softperm.kernels.implicit`.
+    Source: Mena et al., ICLR 2018, equations (1) and (2); for `slack`, Sarlin et al. (SuperGlue),
+        CVPR 2020, section 3.2; for the implicit gradient, the implicit function theorem, see
+        `softperm.kernels.implicit`.
 
     Example:
         >>> S = sinkhorn(torch.tensor([[2.0, 0.0], [0.0, 2.0]]))
@@ -248,8 +258,12 @@ def sinkhorn(
                 [0.1192, 0.8808]])
         >>> S.sum(0)
         tensor([1., 1.])
+        >>> sinkhorn(torch.tensor([[2.0, 0.0, 0.0]]), slack=1.0)
+        tensor([[0.4972, 0.1180, 0.1180, 0.2667],
+                [0.5028, 0.8820, 0.8820, 0.7333]])
     """
-    return _solve(log_alpha, tau, n_iters, tol, backend, grad, False, return_info)
+    shape = as_shape(row_sums, col_sums, slack, n_rows, n_cols)
+    return _solve(log_alpha, tau, n_iters, shape, tol, backend, grad, False, return_info)
 
 
 @overload
@@ -258,6 +272,11 @@ def log_sinkhorn(
     tau: float | Tensor = ...,
     n_iters: int = ...,
     *,
+    row_sums: float | Tensor | None = ...,
+    col_sums: float | Tensor | None = ...,
+    slack: float | Tensor | None = ...,
+    n_rows: int | Tensor | None = ...,
+    n_cols: int | Tensor | None = ...,
     tol: float | None = ...,
     backend: Backend = ...,
     grad: Grad = ...,
@@ -269,21 +288,33 @@ def log_sinkhorn(
     tau: float | Tensor = ...,
     n_iters: int = ...,
     *,
+    row_sums: float | Tensor | None = ...,
+    col_sums: float | Tensor | None = ...,
+    slack: float | Tensor | None = ...,
+    n_rows: int | Tensor | None = ...,
+    n_cols: int | Tensor | None = ...,
     tol: float | None = ...,
     backend: Backend = ...,
     grad: Grad = ...,
     return_info: Literal[True],
 ) -> tuple[Tensor, SinkhornInfo]: ...
 def log_sinkhorn(
-    log_alpha: Float[Tensor, "*#batch n n"],
+    log_alpha: Float[Tensor, "*#batch m n"],
     tau: float | Float[Tensor, "*#batch"] = 1.0,
     n_iters: int = 20,
     *,
+    row_sums: float | Float[Tensor, "..."] | None = None,
+    col_sums: float | Float[Tensor, "..."] | None = None,
+    slack: float | Float[Tensor, "*#batch"] | None = None,
+    n_rows: int | Integer[Tensor, "*#batch"] | None = None,
+    n_cols: int | Integer[Tensor, "*#batch"] | None = None,
     tol: float | None = None,
     backend: Backend = "auto",
     grad: Grad = "unrolled",
     return_info: bool = False,
-) -> Float[Tensor, "*batch n n"] | tuple[Float[Tensor, "*batch n n"], SinkhornInfo]:
+) -> (
+    Float[Tensor, "*batch rows columns"] | tuple[Float[Tensor, "*batch rows columns"], SinkhornInfo]
+):
     r"""The logarithm of `sinkhorn`, exact where the matrix itself underflows to 0.
 
     .. math:: \log S^l(X)_{ij} = X_{ij} + u_i + v_j, \quad X = \log\alpha / \tau
@@ -291,12 +322,13 @@ def log_sinkhorn(
     Arguments, errors and source are those of `sinkhorn`.
 
     Returns:
-        log S^l(log_alpha / tau), dtype of `log_alpha`, shape (\*, n, n); with `return_info` a
-        pair with a `SinkhornInfo`.
+        The logarithm, dtype and shape of the result of `sinkhorn`, -inf in lines that do not count;
+        with `return_info` a pair with a `SinkhornInfo`.
 
     Example:
         >>> log_sinkhorn(torch.tensor([[0.0, -500.0], [-500.0, 0.0]]))
         tensor([[   0., -500.],
                 [-500.,    0.]])
     """
-    return _solve(log_alpha, tau, n_iters, tol, backend, grad, True, return_info)
+    shape = as_shape(row_sums, col_sums, slack, n_rows, n_cols)
+    return _solve(log_alpha, tau, n_iters, shape, tol, backend, grad, True, return_info)

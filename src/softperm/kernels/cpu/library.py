@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
-_IMPORTED_BY = os.getpid()  # a child forked later, before the library is loaded, has no such threads
+_IMPORTED_BY = (
+    os.getpid()
+)  # a child forked later, before the library is loaded, has no such threads
 _NAMES = {torch.float32: "f32", torch.float64: "f64"}
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 
