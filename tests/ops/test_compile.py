@@ -232,7 +232,7 @@ class TestFunc:
         step = 1e-6
         ahead = function(x + step * along[0], tau + step * along[1])
         behind = function(x - step * along[0], tau - step * along[1])
-        found, tangent = torch.func.jvp(function, (x, tau), along)
+        found, tangent = torch.func.jvp(function, (x, tau), along)  # type: ignore[misc]
         torch.testing.assert_close(found, function(x, tau))
         torch.testing.assert_close(tangent, (ahead - behind) / (2 * step), atol=1e-7, rtol=1e-6)
 

@@ -152,7 +152,7 @@ def _push(function: Any, values: tuple[Any, ...], tangents: tuple[Any, ...]) -> 
         torch.zeros_like(value) if tangent is None else tangent.to(value.dtype)
         for value, tangent in zip(values, tangents, strict=True)
     )
-    out, pull = torch.func.vjp(function, *values)
+    out, pull = torch.func.vjp(function, *values)  # type: ignore[misc]
     zeros = tuple(map(torch.zeros_like, out)) if isinstance(out, tuple) else torch.zeros_like(out)
     return torch.func.vjp(pull, zeros)[1](along)[0]
 

@@ -99,8 +99,8 @@ class _Implicit(Sinkhorn):
         dL, *d_sums = _gradient(grads[0], out, ctx.log)
         dx = (dL / tau[..., None, None]).to(x.dtype)
         dtau = tau_gradient(dx, x, tau) if ctx.needs_input_grad[1] else None
-        d_sums = [d if given else None for d, given in zip(d_sums, ctx.given, strict=True)]
-        return dx, dtau, *d_sums, *NO_GRADIENTS
+        wanted = (d if given else None for d, given in zip(d_sums, ctx.given, strict=True))
+        return dx, dtau, *wanted, *NO_GRADIENTS
 
 
 def sinkhorn(given: Problem, how: Settings) -> ThreeTensors:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -110,8 +109,8 @@ def forward(given: Problem, how: Settings, keep: bool = False, info: bool = True
     x = given.x
     shape, (m, n) = x.shape[:-2], x.shape[-2:]
     if not x.numel():
-        iters = torch.full(shape, how.n_iters, device="cpu")
-        return torch.empty_like(x), iters, torch.zeros(shape, dtype=x.dtype, device="cpu"), []
+        done = torch.full(shape, how.n_iters, device="cpu")
+        return torch.empty_like(x), done, torch.zeros(shape, dtype=x.dtype, device="cpu"), []
     given = _contiguous(given)
     out, batch = torch.empty_like(given.x), x.numel() // (m * n)
     in_lanes = _in_lanes(x, batch, how.tol)
@@ -122,7 +121,7 @@ def forward(given: Problem, how: Settings, keep: bool = False, info: bool = True
     steps = _room(batch, m, n, kept, x.dtype) if keep else None
     if _run("forward", given, how, kept, out, iters, error, tier, steps, *(None,) * 4):
         require_solvable(given.x, given.tau, given.log_rows, given.log_columns)
-    if keep and kept < how.n_iters and int(iters.max()) > kept:  # type: ignore[union-attr]
+    if iters is not None and 0 < kept < how.n_iters and int(iters.max()) > kept:
         return out, iters, error, []
     return out, iters, error, [tier, steps] if steps is not None else []
 

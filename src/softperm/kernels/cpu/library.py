@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from functools import cache
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,19 @@ _IMPORTED_BY = (
     os.getpid()
 )  # a child forked later, before the library is loaded, has no such threads
 _NAMES = {torch.float32: "f32", torch.float64: "f64"}
-_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+_SUFFIX = ".dll" if sys.platform == "win32" else ".so"
 
 
-def _load(level: str) -> ctypes.CDLL:
-    return ctypes.CDLL(str(Path(__file__).parent / f"kernels-{level}{_SUFFIX}"))
+def _load(level: int) -> ctypes.CDLL:
+    """The library for a level of instruction sets: beside this file, or, where Python imports the
+    sources of an editable installation, where that was installed.
+    """
+    name = f"level-{level}{_SUFFIX}"
+    path = Path(__file__).parent / "lib" / name
+    if not path.exists():
+        installed = files("softperm") or []
+        path = next((Path(str(f.locate())) for f in installed if f.name == name), path)
+    return ctypes.CDLL(str(path))
 
 
 @cache
@@ -30,8 +39,8 @@ def _library() -> ctypes.CDLL | None:
     The plainest one is for any processor of the platform, and can tell what this one has.
     """
     try:
-        plain = _load("0")
-    except OSError:
+        plain = _load(0)
+    except (OSError, PackageNotFoundError):
         warnings.warn(
             "softperm computes with plain PyTorch and SciPy, which is slower: its compiled kernels "
             "are not installed. Install a wheel for your platform, or install again where there is "
@@ -40,13 +49,13 @@ def _library() -> ctypes.CDLL | None:
         )
         return None
     level = plain.softperm_level()
-    library = _load(str(level)) if level else plain
+    library = _load(level) if level else plain
     _lend_threads(library)
     return library
 
 
 def _lend_threads(library: ctypes.CDLL) -> None:
-    """Let the kernels use the threads that PyTorch has from OpenMP; not those of another process."""
+    """Let the kernels use the threads that PyTorch has from OpenMP, in this process alone."""
     try:
         start_threads = ctypes.CDLL(None).GOMP_parallel
     except (AttributeError, OSError, TypeError):
