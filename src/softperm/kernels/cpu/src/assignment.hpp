@@ -36,7 +36,11 @@ struct Matrix {
 #ifndef BIDS
 #define BIDS 2
 #endif
+#ifndef LOOKS
+#define LOOKS 8
+#endif
 #ifndef COUNT
+#define COUNTN(x,y)
 #define COUNT(x)
 #endif
 
@@ -53,7 +57,7 @@ template <class T> class Assignment {
     static constexpr T LOWEST = -std::numeric_limits<T>::infinity();
 
     struct Entry {
-        T x;
+        T x, worth; // worth: when listed, rounded up
         int32_t column;
     };
     struct Offer {
@@ -94,10 +98,16 @@ template <class T> class Assignment {
             visit(at, convert<double>(load<Vec<T, L>>(from)) - load<D>(p + at));
         });
     }
-    static INLINE I lane() {
-        I v;
-        for (int k = 0; k < L; ++k) v[k] = k;
+    template <class A> static INLINE A lanes() {
+        A v;
+        for (int k = 0; k < SIZE<A>; ++k) v[k] = k;
         return v;
+    }
+
+    static INLINE bool any(I mask) {
+        int64_t one = 0;
+        for (int k = 0; k < L; ++k) one |= mask[k];
+        return one;
     }
 
     // Leave in every lane the best two of all lanes, and where the best is.
@@ -120,7 +130,7 @@ template <class T> class Assignment {
             where = worth > best ? I{} + at : where;
             best = maximum(worth, best);
         });
-        where += lane();
+        where += lanes<I>();
         join(best, second, where);
         return {best[0], second[0], where[0]};
     }
@@ -152,12 +162,12 @@ template <class T> class Assignment {
         V all = third[0];
         for (int g = 1; g < GROUPS; ++g) all = maximum(all, third[g]);
         const T bound = largest(all);
-        Entry* entries = lists + i * LIST;
-        int32_t count = 0;
+        T worths[LIST + LT];
+        int32_t columns[LIST + LT], count = 0;
         auto keep = [&](V worth, W at) {
             for (int k = 0; k < LT; ++k) {
-                const int64_t j = at[k] + k;
-                entries[count] = {x_at(i, j), int32_t(j)};
+                worths[count] = worth[k];
+                columns[count] = int32_t(at[k] + k);
                 count += worth[k] >= bound && worth[k] > LOWEST;
             }
         };
@@ -165,11 +175,33 @@ template <class T> class Assignment {
             keep(best[g], first_at[g]);
             keep(second[g], second_at[g]);
         }
+        COUNTN(11, count);
+        sort(i, worths, columns, count);
+        bounds[i] = rounded_up(bound);
+    }
+    // Write the list of row i, the highest worth first.
+    void sort(int64_t i, T* worths, const int32_t* columns, int32_t count) {
+        Entry* entries = lists + i * LIST;
         listed_count[i] = count;
-        bounds[i] = bound;
-        if constexpr (sizeof(T) == 4) // differences are rounded, and may overflow to -inf
-            bounds[i] = bound < -std::numeric_limits<T>::max() ? -std::numeric_limits<T>::max()
-                                                               : bound + std::abs(double(bound)) * 0x1p-23;
+        store(worths + count, splat<V>(LOWEST));
+        for (int32_t at = 0; at < count; at += LT) {
+            const V mine = load<V>(worths + at);
+            W rank{}, place = lanes<W>() + at;
+            for (int32_t k = 0; k < count; ++k) {
+                const V other = splat<V>(worths[k]);
+                rank -= (other > mine) | ((other == mine) & (place > k));
+            }
+            for (int k = 0; k < LT && at + k < count; ++k) {
+                const int32_t j = columns[at + k];
+                entries[rank[k]] = {x_at(i, j), rounded_up(mine[k]), j};
+            }
+        }
+    }
+    // No less than the difference that was rounded to `worth`, or was too low for float32.
+    static T rounded_up(T worth) {
+        if constexpr (sizeof(T) == 8) return worth;
+        worth = std::max(worth, -std::numeric_limits<T>::max());
+        return worth + std::abs(worth) * T(0x1p-22);
     }
     T x_at(int64_t i, int64_t j) const { return j < whole ? x[i * stride + j] : tails[i * LT + j - whole]; }
 
@@ -177,6 +209,7 @@ template <class T> class Assignment {
         Offer offer{-INFINITE, -INFINITE, 0};
         const Entry* entries = lists + i * LIST;
         for (int32_t k = 0; k < listed_count[i]; ++k) {
+            if (entries[k].worth <= offer.next) return offer;
             const double worth = double(entries[k].x) - price[entries[k].column];
             offer.next = std::max(offer.next, std::min(worth, offer.top));
             offer.column = worth > offer.top ? entries[k].column : offer.column;
@@ -225,7 +258,7 @@ template <class T> class Assignment {
         COUNT(3);
         I found = I{} - 1;
         each_worth(i, price, [&](int64_t at, D worth) {
-            found = (worth >= top) & (load<I>(owner + at) < 0) ? lane() + at : found;
+            found = (worth >= top) & (load<I>(owner + at) < 0) ? lanes<I>() + at : found;
         });
         return largest(found);
     }
@@ -233,7 +266,7 @@ template <class T> class Assignment {
         COUNT(4);
         I found = I{} - 1;
         for (int64_t at = 0; at < n; at += L)
-            found = (load<D>(distance + at) <= nearest) & (load<I>(owner + at) < 0) ? lane() + at : found;
+            found = (load<D>(distance + at) <= nearest) & (load<I>(owner + at) < 0) ? lanes<I>() + at : found;
         return largest(found);
     }
 
@@ -303,7 +336,7 @@ template <class T> class Assignment {
             nearest = minimum(known, nearest);
         });
         D low = -nearest, second = splat<D>(-INFINITE);
-        where += lane();
+        where += lanes<I>();
         join(low, second, where);
         return {-low[0], 0, where[0]};
     }
@@ -355,58 +388,65 @@ template <class T> class Assignment {
         } while (i != first);
     }
 
-    // The same for long rows: a heap of the columns reached, and of rows whose others are near.
+    // The same for long rows: a heap of the columns reached, and of rows whose other columns are near.
     enum Outcome { DONE, NONE, TOO_LONG };
     Outcome augment_listed(int64_t first) {
         COUNT(7);
         std::fill_n(distance, n, INFINITE);
-        int64_t size = 0, count = 0, i = first, end = ALONE, lonely = -1, looked = 0;
-        double offset = 0, shortest = INFINITE;
+        int64_t size = 0, count = 0, next = 0, end = ALONE, lonely = -1, looked = 0;
+        double level = -INFINITE, shortest = INFINITE;
         auto push = [&](double length, int64_t to) {
+            COUNT(10);
             heap[size++] = {length, to};
             std::push_heap(heap, heap + size);
         };
+        auto settle = [&](int64_t j, double length) {
+            settled[count] = j;
+            lengths[count++] = length;
+            distance[j] = -INFINITE;
+        };
         auto reach = [&](int64_t i, int64_t j, double length) {
-            if (length >= shortest || length >= distance[j]) return;
+            if (length >= distance[j] || length >= shortest) return;
             distance[j] = length;
             before[j] = i;
             if (owner[j] < 0) shortest = length, end = j, lonely = -1;
+            else if (length <= level) settle(j, length);
             else push(length, j);
         };
-        for (;;) {
-            if (heap_room - size < n + LIST) return TOO_LONG;
-            if (i >= 0) {
-                COUNT(8);
-                offsets[i] = offset;
-                if (alone && offset - alone[i] < shortest)
-                    shortest = offset - alone[i], end = ALONE, lonely = i;
-                if (listed_count[i] < 0) list(i);
-                const Entry* entries = lists + i * LIST;
-                for (int32_t k = 0; k < listed_count[i]; ++k)
-                    reach(i, entries[k].column, offset - (double(entries[k].x) - price[entries[k].column]));
-                if (offset - bounds[i] < shortest) push(offset - bounds[i], ~i);
+        auto expand = [&](int64_t i, double offset) {
+            COUNT(8);
+            offsets[i] = offset;
+            if (alone && offset - alone[i] < shortest) shortest = offset - alone[i], end = ALONE, lonely = i;
+            if (listed_count[i] < 0) list(i);
+            const Entry* entries = lists + i * LIST;
+            const int32_t count = listed_count[i];
+            for (int32_t k = 0; k < count && offset - entries[k].worth < shortest; ++k)
+                reach(i, entries[k].column, offset - (double(entries[k].x) - price[entries[k].column]));
+            if (offset - bounds[i] < shortest) push(offset - bounds[i], ~i);
+        };
+        auto expand_all = [&](int64_t i) {
+            COUNT(9);
+            const double offset = offsets[i];
+            each_worth(i, price, [&](int64_t at, D worth) {
+                const D length = offset - worth;
+                if (!any((length < load<D>(distance + at)) & (length < shortest))) return;
+                for (int k = 0; k < L; ++k) reach(i, at + k, length[k]);
+            });
+        };
+        expand(first, 0);
+        while (shortest > level) {
+            if (heap_room - size < n + LIST || looked > m / LOOKS) return TOO_LONG;
+            if (next < count) {
+                const int64_t j = settled[next], i = owner[j];
+                expand(i, lengths[next++] + (x_at(i, j) - price[j]));
+                continue;
             }
             if (!size || heap[0].length >= shortest) break;
             const Step step = heap[0];
             std::pop_heap(heap, heap + size--);
-            if (step.to >= 0) {
-                const int64_t j = step.to;
-                i = -1;
-                if (step.length > distance[j]) continue;
-                settled[count] = j;
-                lengths[count++] = step.length;
-                i = owner[j];
-                offset = step.length + (x_at(i, j) - price[j]);
-                distance[j] = -INFINITE;
-            } else {
-                COUNT(9);
-                if (++looked > m / 8) return TOO_LONG;
-                const int64_t row = ~step.to;
-                i = -1;
-                each(row, 1, [&](int64_t j, const T* from) {
-                    reach(row, j, offsets[row] - (double(*from) - price[j]));
-                });
-            }
+            level = step.length;
+            if (step.to < 0) ++looked, expand_all(~step.to);
+            else if (level <= distance[step.to]) settle(step.to, level);
         }
         if (shortest == INFINITE) return NONE;
         finish(first, lonely, end, count, shortest);
@@ -415,9 +455,7 @@ template <class T> class Assignment {
 
     static V part(const T* from, int64_t count, bool readable) {
         if (!readable) return load_first<V>(from, count, LOWEST);
-        W k;
-        for (int c = 0; c < LT; ++c) k[c] = c;
-        return k < Element<W>(count) ? load<V>(from) : splat<V>(LOWEST);
+        return lanes<W>() < Element<W>(count) ? load<V>(from) : splat<V>(LOWEST);
     }
     // Up to a vector of row i from column `at` on, then -inf.
     static V part(const Matrix& a, int64_t i, int64_t at) {
