@@ -31,13 +31,13 @@ struct Matrix {
 };
 
 #ifndef LISTED
-#define LISTED 100
+#define LISTED 256
 #endif
 #ifndef BIDS
-#define BIDS 2
+#define BIDS 1
 #endif
 #ifndef LOOKS
-#define LOOKS 8
+#define LOOKS 4
 #endif
 #ifndef COUNT
 #define COUNTN(x,y)
@@ -52,7 +52,7 @@ template <class T> class Assignment {
     static constexpr int LT = LANES_OF<T>, L = LANES_OF<double>;
     static constexpr int GROUPS = 16 > LT ? std::min(16 / LT, 2) : 1; // of lanes: two columns of each are listed
     static constexpr int LIST = 2 * GROUPS * LT;
-    static constexpr int64_t BIDS_PER_ROW = BIDS, ALONE = -1;
+    static constexpr int64_t ALONE = -1;
     static constexpr double INFINITE = std::numeric_limits<double>::infinity();
     static constexpr T LOWEST = -std::numeric_limits<T>::infinity();
 
@@ -83,6 +83,8 @@ template <class T> class Assignment {
     T* lower; // price, rounded down
     Entry* lists;
     int32_t* listed_count; // -1: not listed yet
+    int64_t* listed_at;    // the number of augmentations before
+    int64_t augmented = 1;
     double *bounds, *offsets;
     Step* heap;
     int64_t heap_room;
@@ -124,13 +126,13 @@ template <class T> class Assignment {
     Offer best_of_all(int64_t i) const {
         COUNT(0);
         D best = splat<D>(-INFINITE), second = best;
-        I where{};
-        each_worth(i, price, [&](int64_t at, D worth) {
+        I where{}, here = lanes<I>();
+        each_worth(i, price, [&](int64_t, D worth) {
             second = maximum(second, minimum(worth, best));
-            where = worth > best ? I{} + at : where;
+            where = worth > best ? here : where;
             best = maximum(worth, best);
+            here += L;
         });
-        where += lanes<I>();
         join(best, second, where);
         return {best[0], second[0], where[0]};
     }
@@ -183,6 +185,7 @@ template <class T> class Assignment {
     void sort(int64_t i, T* worths, const int32_t* columns, int32_t count) {
         Entry* entries = lists + i * LIST;
         listed_count[i] = count;
+        listed_at[i] = augmented;
         store(worths + count, splat<V>(LOWEST));
         for (int32_t at = 0; at < count; at += LT) {
             const V mine = load<V>(worths + at);
@@ -240,8 +243,8 @@ template <class T> class Assignment {
         price[j] += amount;
         if constexpr (sizeof(T) == 4) {
             if (!listed) return;
-            lower[j] = T(price[j]);
-            if (lower[j] > price[j]) lower[j] = std::nextafter(lower[j], LOWEST);
+            const T near = std::min(T(price[j]), std::numeric_limits<T>::max());
+            lower[j] = near - (std::abs(near) * T(0x1p-23) + std::numeric_limits<T>::min());
         }
     }
     // Give column j to row i; the row that had it, or -1.
@@ -303,7 +306,7 @@ template <class T> class Assignment {
 
     // Bids by the `left` rows in list `now`; the number of rows left free, in list `later`.
     int64_t bid(int64_t left) {
-        int64_t bids = BIDS_PER_ROW * m, kept = 0;
+        int64_t bids = (listed ? 8 : BIDS) * m, kept = 0;
         for (int64_t k = 0; k < left;) {
             const int64_t i = now[k++];
             Offer offer{0, -INFINITE, 0};
@@ -326,17 +329,17 @@ template <class T> class Assignment {
     Offer relax(int64_t i, double offset) {
         COUNT(5);
         D nearest = splat<D>(INFINITE);
-        I where{};
+        I where{}, here = lanes<I>();
         each_worth(i, shut, [&](int64_t at, D worth) {
             D by_row = offset - worth, known = load<D>(distance + at);
             store(before + at, by_row < known ? I{} + i : load<I>(before + at));
             known = minimum(by_row, known);
             store(distance + at, known);
-            where = known < nearest ? I{} + at : where;
+            where = known < nearest ? here : where;
             nearest = minimum(known, nearest);
+            here += L;
         });
         D low = -nearest, second = splat<D>(-INFINITE);
-        where += lanes<I>();
         join(low, second, where);
         return {-low[0], 0, where[0]};
     }
@@ -445,11 +448,14 @@ template <class T> class Assignment {
             const Step step = heap[0];
             std::pop_heap(heap, heap + size--);
             level = step.length;
-            if (step.to < 0) ++looked, expand_all(~step.to);
+            const int64_t row = ~step.to;
+            if (row >= 0 && listed_at[row] < augmented) list(row), expand(row, offsets[row]);
+            else if (row >= 0) ++looked, expand_all(row);
             else if (level <= distance[step.to]) settle(step.to, level);
         }
         if (shortest == INFINITE) return NONE;
         finish(first, lonely, end, count, shortest);
+        ++augmented;
         return DONE;
     }
 
@@ -515,6 +521,7 @@ template <class T> class Assignment {
         listed_count = arena.take<int32_t>(m);
         bounds = arena.take<double>(m);
         offsets = arena.take<double>(m);
+        listed_at = arena.take<int64_t>(m);
         heap_room = 8 * (m + n) + LIST;
         heap = arena.take<Step>(heap_room);
         std::fill_n(listed_count, m, -1);
@@ -522,7 +529,7 @@ template <class T> class Assignment {
 
 public:
     Assignment(const Matrix& a, bool turned, T scale, const double* alone, Arena& arena)
-        : arena(arena), m(turned ? a.n : a.m), n(turned ? a.m : a.n), listed(n > LISTED), alone(alone) {
+        : arena(arena), m(turned ? a.n : a.m), n(turned ? a.m : a.n), listed(std::min(m, n) > LISTED), alone(alone) {
         take_scores(a, turned, scale);
         take_arrays();
     }
