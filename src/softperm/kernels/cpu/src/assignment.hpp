@@ -64,12 +64,6 @@ template <class T> class Assignment {
         double top, next;
         int64_t column;
     };
-    struct Step {
-        double length;
-        int64_t to; // a column, or ~i: any column of row i that is not on its list
-        bool operator<(const Step& other) const { return length > other.length; }
-    };
-
     Arena& arena;
     const int64_t m, n;
     const bool listed;
@@ -86,8 +80,7 @@ template <class T> class Assignment {
     int64_t* listed_at;    // the number of augmentations before
     int64_t augmented = 1;
     double *bounds, *offsets;
-    Step* heap;
-    int64_t heap_room;
+    double *open, *unlisted; // the length of columns reached but not settled; of the nearest unlisted of a row
 
     template <class F> INLINE void each(int64_t i, int step, F visit) const {
         const T* row = x + i * stride;
@@ -277,7 +270,7 @@ template <class T> class Assignment {
     // number of rows left, in `now`; -1 if a column is forbidden altogether.
     int64_t start() {
         std::fill_n(lower, n, LOWEST);
-        W* rows = arena.take<W>((n + LT - 1) / LT);
+        W* rows = arena.take<W>(padded(n) / LT);
         for (int64_t i = 0; i < m; ++i)
             each(i, LT, [&](int64_t at, const T* from) {
                 V value = load<V>(from), top = load<V>(lower + at);
@@ -391,21 +384,34 @@ template <class T> class Assignment {
         } while (i != first);
     }
 
-    // The same for long rows: a heap of the columns reached, and of rows whose other columns are near.
+    // The least of so many numbers, and where it is.
+    static Offer least(const double* from, int64_t count) {
+        D low = splat<D>(-INFINITE), second = low;
+        I where{}, here = lanes<I>();
+        for (int64_t at = 0; at < count; at += L) {
+            const D v = -load<D>(from + at);
+            where = v > low ? here : where;
+            low = maximum(v, low);
+            here += L;
+        }
+        join(low, second, where);
+        return {-low[0], 0, where[0]};
+    }
+
+    // The same for long rows. The columns of a row that are not on its list are looked at only when
+    // they may be the nearest.
     enum Outcome { DONE, NONE, TOO_LONG };
     Outcome augment_listed(int64_t first) {
         COUNT(7);
         std::fill_n(distance, n, INFINITE);
-        int64_t size = 0, count = 0, next = 0, end = ALONE, lonely = -1, looked = 0;
-        double level = -INFINITE, shortest = INFINITE;
-        auto push = [&](double length, int64_t to) {
-            COUNT(10);
-            heap[size++] = {length, to};
-            std::push_heap(heap, heap + size);
-        };
+        std::fill_n(open, padded(n), INFINITE);
+        std::fill_n(unlisted, padded(m), INFINITE);
+        int64_t count = 0, next = 0, end = ALONE, lonely = -1, looked = 0;
+        double level = -INFINITE, shortest = INFINITE, unlisted_least = INFINITE;
         auto settle = [&](int64_t j, double length) {
             settled[count] = j;
             lengths[count++] = length;
+            open[j] = INFINITE;
             distance[j] = -INFINITE;
         };
         auto reach = [&](int64_t i, int64_t j, double length) {
@@ -414,7 +420,7 @@ template <class T> class Assignment {
             before[j] = i;
             if (owner[j] < 0) shortest = length, end = j, lonely = -1;
             else if (length <= level) settle(j, length);
-            else push(length, j);
+            else open[j] = length;
         };
         auto expand = [&](int64_t i, double offset) {
             COUNT(8);
@@ -425,7 +431,8 @@ template <class T> class Assignment {
             const int32_t count = listed_count[i];
             for (int32_t k = 0; k < count && offset - entries[k].worth < shortest; ++k)
                 reach(i, entries[k].column, offset - (double(entries[k].x) - price[entries[k].column]));
-            if (offset - bounds[i] < shortest) push(offset - bounds[i], ~i);
+            unlisted[i] = offset - bounds[i];
+            unlisted_least = std::min(unlisted_least, unlisted[i]);
         };
         auto expand_all = [&](int64_t i) {
             COUNT(9);
@@ -436,22 +443,26 @@ template <class T> class Assignment {
                 for (int k = 0; k < L; ++k) reach(i, at + k, length[k]);
             });
         };
+        auto look = [&]() {
+            const int64_t i = least(unlisted, m).column;
+            unlisted[i] = INFINITE;
+            if (listed_at[i] < augmented) list(i), expand(i, offsets[i]);
+            else expand_all(i);
+            unlisted_least = least(unlisted, m).top;
+        };
         expand(first, 0);
         while (shortest > level) {
-            if (heap_room - size < n + LIST || looked > m / LOOKS) return TOO_LONG;
             if (next < count) {
                 const int64_t j = settled[next], i = owner[j];
                 expand(i, lengths[next++] + (x_at(i, j) - price[j]));
                 continue;
             }
-            if (!size || heap[0].length >= shortest) break;
-            const Step step = heap[0];
-            std::pop_heap(heap, heap + size--);
-            level = step.length;
-            const int64_t row = ~step.to;
-            if (row >= 0 && listed_at[row] < augmented) list(row), expand(row, offsets[row]);
-            else if (row >= 0) ++looked, expand_all(row);
-            else if (level <= distance[step.to]) settle(step.to, level);
+            const Offer near = least(open, n);
+            level = std::min(near.top, unlisted_least);
+            if (level >= shortest) break;
+            if (near.top <= unlisted_least) settle(near.column, level);
+            else if (++looked > 64 + count / 4) return TOO_LONG;
+            else look();
         }
         if (shortest == INFINITE) return NONE;
         finish(first, lonely, end, count, shortest);
@@ -459,6 +470,7 @@ template <class T> class Assignment {
         return DONE;
     }
 
+    static int64_t padded(int64_t count) { return (count + LT - 1) / LT * LT; }
     static V part(const T* from, int64_t count, bool readable) {
         if (!readable) return load_first<V>(from, count, LOWEST);
         return lanes<W>() < Element<W>(count) ? load<V>(from) : splat<V>(LOWEST);
@@ -471,7 +483,6 @@ template <class T> class Assignment {
     }
 
     void take_scores(const Matrix& a, bool turned, T scale) {
-        const int64_t padded = (n + LT - 1) / LT * LT;
         if (!turned && scale == 1 && n > 64) {
             x = static_cast<const T*>(a.x);
             stride = a.stride;
@@ -481,9 +492,9 @@ template <class T> class Assignment {
             for (int64_t i = 0; i < m && whole < n; ++i) store(to + i * LT, part(a, i, whole));
             return;
         }
-        T* to = arena.take<T>((m + LT) * padded);
+        T* to = arena.take<T>((m + LT) * padded(n));
         x = tails = to;
-        stride = whole = padded;
+        stride = whole = padded(n);
         if (!turned) {
             for (int64_t i = 0; i < m; ++i)
                 for (int64_t at = 0; at < n; at += LT) store(to + i * stride + at, part(a, i, at) * scale);
@@ -498,32 +509,32 @@ template <class T> class Assignment {
             }
     }
     void take_arrays() {
-        const int64_t padded = (n + LT - 1) / LT * LT;
+        const int64_t width = padded(n);
         perm = arena.take<int64_t>(m);
         now = arena.take<int64_t>(m);
         later = arena.take<int64_t>(m);
-        owner = arena.take<int64_t>(padded);
-        before = arena.take<int64_t>(padded);
-        settled = arena.take<int64_t>(padded);
-        price = arena.take<double>(padded);
-        shut = arena.take<double>(padded);
-        distance = arena.take<double>(padded);
-        lengths = arena.take<double>(padded);
-        lower = sizeof(T) == 4 ? arena.take<T>(padded) : reinterpret_cast<T*>(price);
+        owner = arena.take<int64_t>(width);
+        before = arena.take<int64_t>(width);
+        settled = arena.take<int64_t>(width);
+        price = arena.take<double>(width);
+        shut = arena.take<double>(width);
+        distance = arena.take<double>(width);
+        lengths = arena.take<double>(width);
+        lower = sizeof(T) == 4 ? arena.take<T>(width) : reinterpret_cast<T*>(price);
         std::fill_n(perm, m, ALONE);
-        std::fill_n(owner, padded, -1);
-        std::fill_n(price, padded, 0.0);
-        std::fill_n(shut, padded, 0.0);
-        std::fill_n(distance, padded, INFINITE);
-        std::fill_n(lower, padded, T(0));
+        std::fill_n(owner, width, -1);
+        std::fill_n(price, width, 0.0);
+        std::fill_n(shut, width, 0.0);
+        std::fill_n(distance, width, INFINITE);
+        std::fill_n(lower, width, T(0));
         if (!listed) return;
         lists = arena.take<Entry>(m * LIST);
         listed_count = arena.take<int32_t>(m);
         bounds = arena.take<double>(m);
         offsets = arena.take<double>(m);
         listed_at = arena.take<int64_t>(m);
-        heap_room = 8 * (m + n) + LIST;
-        heap = arena.take<Step>(heap_room);
+        open = arena.take<double>(padded(n));
+        unlisted = arena.take<double>(padded(m));
         std::fill_n(listed_count, m, -1);
     }
 
@@ -542,10 +553,10 @@ public:
             for (int64_t i = 0; i < m; ++i) now[i] = i;
         if (left < 0) return nullptr;
         left = bid(left);
-        bool by_list = listed;
+        int failures = listed ? 0 : 3;
         for (int64_t k = 0; k < left; ++k) {
-            Outcome outcome = by_list ? augment_listed(later[k]) : TOO_LONG;
-            by_list = outcome != TOO_LONG;
+            Outcome outcome = failures < 3 ? augment_listed(later[k]) : TOO_LONG;
+            failures += outcome == TOO_LONG;
             if (outcome == TOO_LONG) outcome = augment(later[k]) ? DONE : NONE;
             if (outcome == NONE) return nullptr;
         }
