@@ -31,13 +31,7 @@ struct Matrix {
 };
 
 #ifndef LISTED
-#define LISTED 256
-#endif
-#ifndef BIDS
-#define BIDS 1
-#endif
-#ifndef LOOKS
-#define LOOKS 4
+#define LISTED 320
 #endif
 #ifndef COUNT
 #define COUNTN(x,y)
@@ -299,7 +293,7 @@ template <class T> class Assignment {
 
     // Bids by the `left` rows in list `now`; the number of rows left free, in list `later`.
     int64_t bid(int64_t left) {
-        int64_t bids = (listed ? 8 : BIDS) * m, kept = 0;
+        int64_t bids = (listed ? 8 : 1) * m, kept = 0;
         for (int64_t k = 0; k < left;) {
             const int64_t i = now[k++];
             Offer offer{0, -INFINITE, 0};
@@ -461,7 +455,7 @@ template <class T> class Assignment {
             level = std::min(near.top, unlisted_least);
             if (level >= shortest) break;
             if (near.top <= unlisted_least) settle(near.column, level);
-            else if (++looked > 64 + count / 4) return TOO_LONG;
+            else if (++looked > 64 + count / 2) return TOO_LONG;
             else look();
         }
         if (shortest == INFINITE) return NONE;
