@@ -92,6 +92,40 @@ template <int D = 1, class V> INLINE Element<V> largest(V v) {
     else return v[0];
 }
 
+template <class V> INLINE V lanes() {
+    V v;
+    for (int k = 0; k < SIZE<V>; ++k) v[k] = Element<V>(k);
+    return v;
+}
+
+// The best two of `count` numbers, which `values` gives a vector at a time, and where the best is.
+template <class V> struct BestTwo {
+    V best, second;
+    IntVec<V> where;
+};
+template <int D = 1, class V> INLINE void join_lanes(BestTwo<V>& b) {
+    if constexpr (D < SIZE<V>) {
+        const V best = pick<D, true>(b.best, b.best), second = pick<D, true>(b.second, b.second);
+        b.second = maximum(minimum(b.best, best), maximum(b.second, second));
+        b.where = best > b.best ? pick<D, true>(b.where, b.where) : b.where;
+        b.best = maximum(b.best, best);
+        join_lanes<2 * D>(b);
+    }
+}
+template <class V, class F> INLINE BestTwo<V> best_two(int64_t count, F values) {
+    const V lowest = splat<V>(-std::numeric_limits<Element<V>>::infinity());
+    BestTwo<V> b{lowest, lowest, IntVec<V>{}};
+    IntVec<V> here = lanes<IntVec<V>>();
+    for (int64_t at = 0; at < count; at += SIZE<V>, here += SIZE<V>) {
+        const V value = values(at);
+        b.second = maximum(b.second, minimum(value, b.best));
+        b.where = value > b.best ? here : b.where;
+        b.best = maximum(value, b.best);
+    }
+    join_lanes(b);
+    return b;
+}
+
 // Transpose a square of vectors.
 template <int D = 1, class V> INLINE void transpose(V* v) {
     if constexpr (D < SIZE<V>) {
