@@ -61,12 +61,12 @@ template <class T> class Assignment {
     double *unlisted, nearest_unlisted; // distances of the columns that are not on a row's list
     int64_t augmentation = 1, failures = 0, looks = 0;
 
-    template <class A, class F> static INLINE Offer best_of(int64_t count, F values) {
-        const BestTwo<A> b = best_two<A>(count, values);
+    template <class A, int CHAINS = 2, class F> static INLINE Offer best_of(int64_t count, F values) {
+        const BestTwo<A> b = best_two<A, CHAINS>(count, values);
         return {b.best[0], b.second[0], b.where[0]};
     }
     static Offer least(const double* from, int64_t count) {
-        const Offer offer = best_of<D>(count, [&](int64_t at) { return -load<D>(from + at); });
+        const Offer offer = best_of<D, 4>(count, [&](int64_t at) { return -load<D>(from + at); });
         return {-offer.top, -offer.next, offer.column};
     }
     // A column without a row for which the test is true, or -1.

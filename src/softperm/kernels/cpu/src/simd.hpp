@@ -102,28 +102,38 @@ template <class V> INLINE V lanes() {
 template <class V> struct BestTwo {
     V best, second;
     IntVec<V> where;
+
+    INLINE void add(V value, IntVec<V> at) {
+        second = maximum(second, minimum(value, best));
+        where = value > best ? at : where;
+        best = maximum(value, best);
+    }
+    INLINE void join(V other, V other_second, IntVec<V> at) {
+        second = maximum(minimum(best, other), maximum(second, other_second));
+        where = other > best ? at : where;
+        best = maximum(best, other);
+    }
+    template <int D = 1> INLINE void join_lanes() {
+        if constexpr (D < SIZE<V>) {
+            join(pick<D, true>(best, best), pick<D, true>(second, second), pick<D, true>(where, where));
+            join_lanes<2 * D>();
+        }
+    }
 };
-template <int D = 1, class V> INLINE void join_lanes(BestTwo<V>& b) {
-    if constexpr (D < SIZE<V>) {
-        const V best = pick<D, true>(b.best, b.best), second = pick<D, true>(b.second, b.second);
-        b.second = maximum(minimum(b.best, best), maximum(b.second, second));
-        b.where = best > b.best ? pick<D, true>(b.where, b.where) : b.where;
-        b.best = maximum(b.best, best);
-        join_lanes<2 * D>(b);
-    }
-}
-template <class V, class F> INLINE BestTwo<V> best_two(int64_t count, F values) {
+// CHAINS of them take turns: a maximum waits for the one before.
+template <class V, int CHAINS, class F> INLINE BestTwo<V> best_two(int64_t count, F values) {
+    constexpr int n = SIZE<V>;
     const V lowest = splat<V>(-std::numeric_limits<Element<V>>::infinity());
-    BestTwo<V> b{lowest, lowest, IntVec<V>{}};
+    BestTwo<V> b[CHAINS];
+    for (auto& chain : b) chain = {lowest, lowest, IntVec<V>{}};
     IntVec<V> here = lanes<IntVec<V>>();
-    for (int64_t at = 0; at < count; at += SIZE<V>, here += SIZE<V>) {
-        const V value = values(at);
-        b.second = maximum(b.second, minimum(value, b.best));
-        b.where = value > b.best ? here : b.where;
-        b.best = maximum(value, b.best);
-    }
-    join_lanes(b);
-    return b;
+    int64_t at = 0;
+    for (; at + (CHAINS - 1) * n < count; at += CHAINS * n)
+        for (int k = 0; k < CHAINS; ++k, here += n) b[k].add(values(at + k * n), here);
+    for (; at < count; at += n, here += n) b[0].add(values(at), here);
+    for (int k = 1; k < CHAINS; ++k) b[0].join(b[k].best, b[k].second, b[k].where);
+    b[0].join_lanes();
+    return b[0];
 }
 
 // Transpose a square of vectors.
