@@ -15,10 +15,11 @@ from torch import Tensor
 
 from softperm._checks import require_solvable
 from softperm.kernels.cpu import library
+from softperm.kernels.cpu.assignment import match_batch, match_list
 from softperm.kernels.cpu.library import is_available
 from softperm.kernels.reference import Problem, Settings
 
-__all__ = ["backward", "forward", "is_available"]
+__all__ = ["backward", "forward", "is_available", "match_batch", "match_list"]
 
 # The largest side that is quicker in lanes than along rows, where there are many matrices.
 _LANES_UP_TO = {torch.float32: 64, torch.float64: 48}

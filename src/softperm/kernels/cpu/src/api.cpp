@@ -2,6 +2,7 @@
 // by scalings, or -1 where memory ran out.
 #include <vector>
 
+#include "assignment.hpp"
 #include "logarithms.hpp"
 #include "scalings.hpp"
 
@@ -87,6 +88,7 @@ template <class T, class L, class R> int64_t run(const Work& w, L in_lanes, R al
         try {
             if (w.in_lanes) in_lanes(k * LANES_OF<T>);
             else along_rows(k, shared ? 2 * threads : 1);
+            thread_arena().reset(0);
         } catch (const std::bad_alloc&) {
             failed = true;
         }
@@ -104,6 +106,48 @@ template <class T> int64_t forward(const Work& w) {
 template <class T> int64_t backward(const Work& w) {
     return run<T>(
         w, [&](int64_t first) { backward_lanes<T>(w, first); }, [&](int64_t b, int parts) { backward_rows<T>(w, b, parts); });
+}
+
+// Matrices to match: each at an address and of a size of its own, or all in one batch.
+struct Matches {
+    int64_t count, m, n, threads;
+    const void* const* matrices; // where each begins; null for a batch
+    const void *batch, *unmatched;
+    const int64_t *n_rows, *n_cols; // null: m and n for all
+    int64_t* perm;                  // m indices per matrix of a batch; those of a list follow each other
+};
+
+// Matches all; the first matrix that has no assignment, or -1, or -2 where memory ran out.
+template <class T> int64_t match(const Matches& a) {
+    std::atomic<int64_t> failed{a.count};
+    std::atomic<bool> no_memory{false};
+    std::vector<int64_t> offsets(a.matrices ? a.count + 1 : 0);
+    for (int64_t k = 1; k < int64_t(offsets.size()); ++k) offsets[k] = offsets[k - 1] + a.n_rows[k - 1];
+    int64_t entries = 0;
+    for (int64_t k = 0; k < a.count; ++k) entries += (a.n_rows ? a.n_rows[k] : a.m) * (a.n_cols ? a.n_cols[k] : a.n);
+    auto one = [&](int64_t k) {
+        const int64_t m = a.n_rows ? a.n_rows[k] : a.m, n = a.n_cols ? a.n_cols[k] : a.n;
+        const int64_t at = a.matrices ? offsets[k] : k * a.m;
+        const T* x = a.matrices ? static_cast<const T*>(a.matrices[k]) : static_cast<const T*>(a.batch) + k * a.m * a.n;
+        const T* alone = a.unmatched ? static_cast<const T*>(a.unmatched) + at : nullptr;
+        try {
+            if (!assign<T>({x, m, n, a.matrices ? n : a.n, alone, a.perm + at}, thread_arena())) {
+                int64_t first = failed;
+                while (k < first && !failed.compare_exchange_weak(first, k)) {}
+            }
+        } catch (const std::bad_alloc&) {
+            no_memory = true;
+        }
+        if (!a.matrices) std::fill(a.perm + at + m, a.perm + at + a.m, -1);
+    };
+    // Many small matrices are taken several at a time.
+    const int64_t group = std::max<int64_t>(1, std::min<int64_t>(SERIAL_BELOW / 8 * a.count / std::max<int64_t>(entries, 1), a.count / 8));
+    auto part = [&](int64_t g) {
+        for (int64_t k = g * group; k < std::min(a.count, (g + 1) * group); ++k) one(k);
+    };
+    parallel((a.count + group - 1) / group, entries < SERIAL_BELOW / 4 ? 1 : int(a.threads), part);
+    if (no_memory) return -2;
+    return failed < a.count ? failed.load() : -1;
 }
 
 } // namespace
@@ -138,3 +182,5 @@ EXPORT int64_t softperm_forward_f32(const softperm::Work* w) { return softperm::
 EXPORT int64_t softperm_forward_f64(const softperm::Work* w) { return softperm::forward<double>(*w); }
 EXPORT int64_t softperm_backward_f32(const softperm::Work* w) { return softperm::backward<float>(*w); }
 EXPORT int64_t softperm_backward_f64(const softperm::Work* w) { return softperm::backward<double>(*w); }
+EXPORT int64_t softperm_match_f32(const softperm::Matches* a) { return softperm::match<float>(*a); }
+EXPORT int64_t softperm_match_f64(const softperm::Matches* a) { return softperm::match<double>(*a); }

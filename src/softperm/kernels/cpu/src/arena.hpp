@@ -1,47 +1,67 @@
-// Working memory of a thread, kept between calls: new pages cost more than small matrices take.
+// Scratch memory that a thread uses again and again.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <cstdlib>
 #include <new>
+#include <vector>
 
 namespace softperm {
 
 class Arena {
-  public:
-    // Make room for so many bytes in all, alignment included; what was taken before is gone.
-    void reset(size_t bytes) {
-        if (bytes > size_ || size_ > KEPT) {
-            size_ = 0;
-            memory_.reset();
-            memory_.reset(new char[bytes + ALIGNMENT]);
-            size_ = bytes;
-        }
-        const auto at = reinterpret_cast<uintptr_t>(memory_.get());
-        next_ = reinterpret_cast<char*>((at + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    static constexpr size_t LINE = 64, KEPT = size_t(16) << 20;
+    struct Block {
+        char* start;
+        size_t size;
+    };
+    std::vector<Block> blocks;
+    size_t used = 0;
+
+    void clear() {
+        for (Block& block : blocks) ::operator delete(block.start, std::align_val_t(LINE));
+        blocks.clear();
+    }
+    void add(size_t size) {
+        blocks.reserve(blocks.size() + 1);
+        blocks.push_back({static_cast<char*>(::operator new(size, std::align_val_t(LINE))), size});
+        used = 0;
     }
 
-    // So many numbers, uninitialised, that begin where a cache line does.
+public:
+    Arena() = default;
+    Arena(const Arena&) = delete;
+    Arena& operator=(const Arena&) = delete;
+    ~Arena() { clear(); }
+
+    // Take everything back; what was handed out may be overwritten or gone. Make room for `bytes`.
+    void reset(size_t bytes) {
+        size_t size = 0;
+        for (const Block& block : blocks) size += block.size;
+        if (blocks.size() > 1 || size > KEPT || size < bytes) {
+            clear();
+            size = size > KEPT ? 0 : size;
+            if (size || bytes) add(size > bytes ? size : bytes);
+        }
+        used = 0;
+    }
+
+    // Room for `count` numbers, not initialised, at the start of a cache line.
     template <class T> T* take(size_t count) {
-        T* taken = reinterpret_cast<T*>(next_);
-        next_ += padded<T>(count);
+        if (count > (SIZE_MAX / 2) / sizeof(T)) throw std::bad_alloc();
+        const size_t bytes = (count * sizeof(T) + LINE - 1) / LINE * LINE;
+        if (blocks.empty() || blocks.back().size - used < bytes) {
+            const size_t twice = blocks.empty() ? 4096 : 2 * blocks.back().size;
+            add(bytes > twice ? bytes : twice);
+        }
+        T* taken = reinterpret_cast<T*>(blocks.back().start + used);
+        used += bytes;
         return taken;
     }
-
-    template <class T> static size_t padded(size_t count) {
-        return (count * sizeof(T) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    }
-
-  private:
-    static constexpr size_t ALIGNMENT = 64, KEPT = 16 << 20;
-    std::unique_ptr<char[]> memory_;
-    char* next_ = nullptr;
-    size_t size_ = 0;
 };
 
 inline Arena& thread_arena() {
-    thread_local Arena arena;
+    static thread_local Arena arena;
     return arena;
 }
 

@@ -24,11 +24,8 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
 
     using Base::Base;
 
-    size_t bytes(int64_t steps) const {
-        return Arena::padded<W>(m * b_size) + Arena::padded<W>(chunks * 2 * b_size) + Arena::padded<W>(a_size + N) +
-               Arena::padded<W>(b_size) + Arena::padded<W>((steps + 2) * a_size) + Arena::padded<W>((steps + 3) * b_size);
-    }
     void take(int64_t steps) {
+        arena.reset(0);
         kept = steps;
         L = arena.template take<W>(m * b_size);
         acc = arena.template take<W>(chunks * 2 * b_size);
@@ -143,7 +140,6 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
     // Results of the wanted matrices.
     void forward(const bool* wanted) {
         T* out = static_cast<T*>(w.out);
-        arena.reset(bytes(0) + Arena::padded<W>(2 * b_size));
         take(0);
         W *high = arena.template take<W>(2 * b_size), *sum = high + b_size;
         const int64_t done = iterate(w.n_iters, w.tol);
@@ -245,8 +241,6 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
     }
     void backward(const bool* wanted, int64_t steps) {
         T* dx = static_cast<T*>(w.dx);
-        arena.reset(bytes(steps) + 2 * Arena::padded<W>(m * b_size) + 2 * Arena::padded<W>(a_size + N) +
-                    2 * Arena::padded<W>(b_size) + Arena::padded<W>(3 * b_size));
         take(steps);
         E = arena.template take<W>(m * b_size);
         G = arena.template take<W>(m * b_size);

@@ -31,11 +31,8 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
 
     // Copying rows to where cache lines begin pays for small matrices only.
     bool in_place() const { return !LANES && ON_S && (n % N == 0 || n > 400); }
-    size_t common_bytes() const {
-        return Arena::padded<W>(m * (in_place() ? N : b_size)) + Arena::padded<W>(a_size + N) * 2 + Arena::padded<W>(b_size) +
-               Arena::padded<W>(chunks * (b_size + N));
-    }
     void take_common(T* place) {
+        arena.reset(0);
         W* matrix = arena.template take<W>(m * (in_place() ? N : b_size));
         K = matrix;
         tails = matrix;
@@ -243,7 +240,6 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
     void forward(bool* wanted) {
         const T* x = static_cast<const T*>(w.x);
         T* out = static_cast<T*>(w.out);
-        arena.reset(common_bytes() + Arena::padded<W>(2 * (a_size + N)) + Arena::padded<W>(2 * b_size));
         take_common(out);
         A_rolling = arena.template take<W>(2 * (a_size + N));
         B_rolling = arena.template take<W>(2 * b_size);
@@ -406,8 +402,6 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
         const T* grad = static_cast<const T*>(w.grad);
         T* dx = static_cast<T*>(w.dx);
         const size_t all_a = steps * a_size + N, all_b = (steps + 1) * b_size;
-        arena.reset(common_bytes() + Arena::padded<W>(all_a) * 2 + Arena::padded<W>(all_b) * 2 +
-                    Arena::padded<W>(a_size + N) * 2 + Arena::padded<W>(b_size) + Arena::padded<W>(LANES ? m * b_size : 0));
         // The matrix to work on is the result itself, or where that is its logarithm, built where the
         // gradient will be.
         take_common(w.log ? dx : static_cast<T*>(w.out));

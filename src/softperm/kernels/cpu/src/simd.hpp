@@ -98,6 +98,50 @@ template <int D = 1, class V> INLINE Element<V> largest(V v) {
     else return v[0];
 }
 
+template <class V> INLINE V lanes() {
+    V v;
+    for (int k = 0; k < SIZE<V>; ++k) v[k] = Element<V>(k);
+    return v;
+}
+
+// The best two of `count` numbers, which `values` gives a vector at a time, and where the best is.
+template <class V> struct BestTwo {
+    V best, second;
+    IntVec<V> where;
+
+    INLINE void add(V value, IntVec<V> at) {
+        second = maximum(second, minimum(value, best));
+        where = value > best ? at : where;
+        best = maximum(value, best);
+    }
+    INLINE void join(V other, V other_second, IntVec<V> at) {
+        second = maximum(minimum(best, other), maximum(second, other_second));
+        where = other > best ? at : where;
+        best = maximum(best, other);
+    }
+    template <int D = 1> INLINE void join_lanes() {
+        if constexpr (D < SIZE<V>) {
+            join(pick<D, true>(best, best), pick<D, true>(second, second), pick<D, true>(where, where));
+            join_lanes<2 * D>();
+        }
+    }
+};
+// CHAINS of them take turns: a maximum waits for the one before.
+template <class V, int CHAINS, class F> INLINE BestTwo<V> best_two(int64_t count, F values) {
+    constexpr int n = SIZE<V>;
+    const V lowest = splat<V>(-std::numeric_limits<Element<V>>::infinity());
+    BestTwo<V> b[CHAINS];
+    for (auto& chain : b) chain = {lowest, lowest, IntVec<V>{}};
+    IntVec<V> here = lanes<IntVec<V>>();
+    int64_t at = 0;
+    for (; at + (CHAINS - 1) * n < count; at += CHAINS * n)
+        for (int k = 0; k < CHAINS; ++k, here += n) b[k].add(values(at + k * n), here);
+    for (; at < count; at += n, here += n) b[0].add(values(at), here);
+    for (int k = 1; k < CHAINS; ++k) b[0].join(b[k].best, b[k].second, b[k].where);
+    b[0].join_lanes();
+    return b[0];
+}
+
 // Transpose a square of vectors.
 template <int D = 1, class V> INLINE void transpose(V* v) {
     if constexpr (D < SIZE<V>) {

@@ -1,0 +1,357 @@
+// Linear assignment: shortest augmenting paths, exact.
+//
+// Every column has a price, and column j is worth x_ij - p_j to row i. At the end every row has a
+// column that is worth most to it, which proves the assignment optimal. Jonker and Volgenant (1987):
+// prices start at the columns' maxima; rows bid for columns, as in an auction; the few rows that are
+// then left without one get theirs by exchanges along shortest paths.
+//
+// Columns that stay without a row must be the cheapest: where there may be any, prices start at zero.
+//
+// Large matrices: a row keeps a list of columns, and a bound on what any other is worth to it. Prices
+// only rise, so the bound holds, and while the best of the list are above it no other is looked at.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <tuple>
+#include <utility>
+
+#include "arena.hpp"
+#include "matrix.hpp"
+#include "simd.hpp"
+
+namespace softperm {
+
+template <class T> class Assignment {
+    using V = Native<T>;
+    using W = IntVec<V>;
+    using D = Native<double>;
+    using I = IntVec<D>;
+    static constexpr int LT = LANES_OF<T>, L = LANES_OF<double>, GROUPS = LT < 16 ? 2 : 1;
+    static constexpr int64_t NOTHING = -1, LIST = 2 * GROUPS * LT, LONG = 320;
+    static constexpr T HIGHEST = std::numeric_limits<T>::max();
+    static constexpr double INFINITE = std::numeric_limits<double>::infinity();
+
+    struct Offer {
+        double top, next;
+        int64_t column;
+    };
+    struct Entry {
+        T x;
+        int32_t column;
+    };
+    struct List {
+        double bound, offset; // offset: the distance of the row
+        int64_t count, made;  // made: before which augmentation, 0 for never
+        Entry entries[LIST];
+    };
+
+    Arena& arena;
+    const int64_t m, n, width; // width: n in whole vectors, filled up with -inf
+    const bool listed;
+    const double* alone;
+    const T* x;
+    int64_t stride;
+    int64_t *perm, *owner, *now, *later, *before, *settled;
+    double *price, *shut, *distance, *lengths; // shut: the price, infinite where the path is settled
+    T* low_price;                              // rounded down
+    List* lists = nullptr;
+    double *unlisted, nearest_unlisted; // distances of the columns that are not on a row's list
+    int64_t augmentation = 1, failures = 0, looks = 0;
+
+    template <class A, int CHAINS = 2, class F> static INLINE Offer best_of(int64_t count, F values) {
+        const BestTwo<A> b = best_two<A, CHAINS>(count, values);
+        return {b.best[0], b.second[0], b.where[0]};
+    }
+    static Offer least(const double* from, int64_t count) {
+        const Offer offer = best_of<D, 4>(count, [&](int64_t at) { return -load<D>(from + at); });
+        return {-offer.top, -offer.next, offer.column};
+    }
+    // A column without a row for which the test is true, or -1.
+    template <class F> INLINE int64_t find_vacant(F test) const {
+        I found = I{} - 1;
+        for (int64_t at = 0; at < n; at += L)
+            found = test(at) & (load<I>(owner + at) < 0) ? lanes<I>() + at : found;
+        return largest(found);
+    }
+
+    INLINE D worths(int64_t i, int64_t at, const double* prices) const {
+        return convert<double>(load<Vec<T, L>>(x + i * stride + at)) - load<D>(prices + at);
+    }
+    Offer best_of_all(int64_t i) const {
+        return best_of<D>(n, [&](int64_t at) { return worths(i, at, price); });
+    }
+
+    // List the columns that are worth most to row i: two of every lane, where above the third.
+    void list(int64_t i) {
+        V best[GROUPS], second[GROUPS], third = splat<V>(FORBIDDEN<T>);
+        W best_at[GROUPS]{}, second_at[GROUPS]{}, here = lanes<W>();
+        for (int g = 0; g < GROUPS; ++g) best[g] = second[g] = third;
+        for (int64_t at = 0; at < width; at += GROUPS * LT)
+            for (int g = 0; g < GROUPS && at + g * LT < width; ++g, here += LT) {
+                const V worth = load<V>(x + i * stride + at + g * LT) - load<V>(low_price + at + g * LT);
+                const W top = worth > best[g], over = worth > second[g];
+                third = maximum(third, minimum(worth, second[g]));
+                second_at[g] = top ? best_at[g] : over ? here : second_at[g];
+                second[g] = top ? best[g] : maximum(worth, second[g]);
+                best_at[g] = top ? here : best_at[g];
+                best[g] = maximum(worth, best[g]);
+            }
+        const T bound = largest(third);
+        List& l = lists[i];
+        l.count = 0;
+        auto keep = [&](V worth, W column) {
+            for (int k = 0; k < LT; ++k) {
+                l.entries[l.count] = {x[i * stride + column[k]], int32_t(column[k])};
+                l.count += worth[k] >= bound && worth[k] > FORBIDDEN<T>;
+            }
+        };
+        for (int g = 0; g < GROUPS; ++g) keep(best[g], best_at[g]), keep(second[g], second_at[g]);
+        l.made = augmentation;
+        l.bound = bound;
+        if (sizeof(T) == 4) // differences in float32 are rounded, and may overflow
+            l.bound = bound < -HIGHEST ? -HIGHEST : bound + std::abs(double(bound)) * 0x1p-23;
+    }
+    Offer best_of_columns(int64_t i) {
+        for (int attempt = 0; listed && attempt < 2; ++attempt) {
+            List& l = lists[i];
+            if (attempt || !l.made) list(i);
+            Offer offer{-INFINITE, -INFINITE, 0};
+            for (const Entry* e = l.entries; e < l.entries + l.count; ++e) {
+                const double worth = double(e->x) - price[e->column];
+                offer.next = std::max(offer.next, std::min(worth, offer.top));
+                offer.column = worth > offer.top ? e->column : offer.column;
+                offer.top = std::max(worth, offer.top);
+            }
+            if (offer.next >= l.bound) return offer;
+        }
+        return best_of_all(i);
+    }
+    // The same, or to stay without a column.
+    Offer or_alone(int64_t i, Offer offer) const {
+        if (!alone || alone[i] == -INFINITE) return offer;
+        if (alone[i] >= offer.top) return {alone[i], offer.top, NOTHING};
+        return {offer.top, std::max(offer.next, alone[i]), offer.column};
+    }
+
+    void raise(int64_t j, double amount) {
+        price[j] += amount;
+        if (sizeof(T) == 8 || !listed) return;
+        const T near = std::min(T(price[j]), HIGHEST);
+        low_price[j] = near - (std::abs(near) * T(0x1p-23) + std::numeric_limits<T>::min());
+    }
+    // Give column j to row i; the row that had it, or -1.
+    int64_t give(int64_t i, int64_t j) {
+        perm[i] = j;
+        if (j == NOTHING) return -1;
+        std::swap(owner[j], i);
+        return i;
+    }
+
+    // Prices at the columns' maxima, and rows with one of the columns whose maximum they hold. The
+    // number of rows left, in `now`; -1 if a column is forbidden altogether.
+    int64_t start_at_maxima() {
+        W* rows = arena.take<W>(width / LT);
+        std::fill_n(low_price, n, FORBIDDEN<T>);
+        for (int64_t i = 0; i < m; ++i)
+            for (int64_t at = 0; at < width; at += LT) {
+                const V value = load<V>(x + i * stride + at), top = load<V>(low_price + at);
+                rows[at / LT] = value > top ? W{} + Element<W>(i) : rows[at / LT];
+                store(low_price + at, maximum(value, top));
+            }
+        int64_t* held = later;
+        std::fill_n(held, m, 0);
+        for (int64_t j = 0; j < n; ++j) {
+            if (low_price[j] == FORBIDDEN<T>) return -1;
+            price[j] = low_price[j];
+            const int64_t i = rows[j / LT][j % LT];
+            if (!held[i]++) give(i, j);
+        }
+        int64_t left = 0;
+        for (int64_t i = 0; i < m; ++i)
+            if (!held[i]) now[left++] = i;
+        for (int64_t i = 0; i < m && left; ++i) {
+            if (held[i] != 1) continue;
+            // Worth nothing at the maximum; its price may rise until the next best is worth as much.
+            const Offer offer = best_of_columns(i);
+            if (offer.column == perm[i] && offer.next > -INFINITE) raise(offer.column, offer.top - offer.next);
+        }
+        return left;
+    }
+    // Prices at zero, and rows with the column that is worth most then, where it is free.
+    int64_t start_at_zero() {
+        int64_t left = 0;
+        for (int64_t i = 0; i < m; ++i) {
+            const Offer offer = or_alone(i, best_of<V>(n, [&](int64_t at) { return load<V>(x + i * stride + at); }));
+            const bool free = offer.column == NOTHING || owner[offer.column] < 0;
+            if (offer.next > -INFINITE && free) bid_for(i, offer);
+            else now[left++] = i;
+        }
+        return left;
+    }
+    int64_t bid_for(int64_t i, const Offer& offer) {
+        if (offer.column != NOTHING) raise(offer.column, offer.top - offer.next);
+        return give(i, offer.column);
+    }
+    // Bids by the `left` rows in list `now`; the number of rows left free, in list `later`.
+    int64_t bid(int64_t left) {
+        int64_t bids = (listed ? 8 : 1) * m, kept = 0;
+        for (int64_t k = 0; k < left;) {
+            const int64_t i = now[k++];
+            Offer offer{0, -INFINITE, 0};
+            if (bids-- > 0) offer = or_alone(i, best_of_columns(i));
+            int64_t loser = i;
+            if (offer.column == NOTHING || (offer.next > -INFINITE && offer.top > offer.next)) {
+                loser = bid_for(i, offer);
+                if (loser >= 0) now[--k] = loser;
+            } else if (offer.next > -INFINITE) { // nothing to bid: the next best is worth as much
+                const int64_t j = find_vacant([&](int64_t at) { return worths(i, at, price) >= offer.top; });
+                if (j >= 0) loser = give(i, j);
+            }
+            if (loser == i) later[kept++] = i;
+        }
+        return kept;
+    }
+
+    // Shorten paths by way of row i; the nearest column with an open path.
+    Offer relax(int64_t i, double offset) {
+        const Offer offer = best_of<D>(n, [&](int64_t at) {
+            const D by_row = offset - worths(i, at, shut), known = load<D>(distance + at);
+            store(before + at, by_row < known ? I{} + i : load<I>(before + at));
+            store(distance + at, minimum(by_row, known));
+            return -minimum(by_row, known);
+        });
+        return {-offer.top, 0, offer.column};
+    }
+    Offer relax_listed(int64_t i, double offset) {
+        List& l = lists[i];
+        if (!l.made) list(i);
+        Offer near{INFINITE, 0, 0};
+        for (const Entry* e = l.entries; e < l.entries + l.count; ++e) {
+            const double length = offset - (double(e->x) - shut[e->column]);
+            if (length >= distance[e->column]) continue;
+            distance[e->column] = length;
+            before[e->column] = i;
+            if (length < near.top || (length == near.top && owner[e->column] < 0)) near = {length, 0, e->column};
+        }
+        l.offset = offset;
+        unlisted[i] = offset - l.bound;
+        nearest_unlisted = std::min(nearest_unlisted, unlisted[i]);
+        return near;
+    }
+    // The nearest column, no nearer than `level`. Others than those listed are looked at only where
+    // one may be the nearest, and all of them as soon as that happens too often.
+    Offer relax_lists(int64_t i, double offset, double level, int64_t rows) {
+        Offer near = relax_listed(i, offset);
+        if (near.top > level) near = least(distance, n);
+        while (nearest_unlisted < near.top) {
+            const int64_t row = least(unlisted, m).column;
+            if (++looks > 64 + rows / 2) {
+                ++failures;
+                for (int64_t r = 0; r < m; ++r)
+                    if (unlisted[r] < INFINITE) relax(r, lists[r].offset);
+                return least(distance, n);
+            }
+            unlisted[row] = INFINITE;
+            if (lists[row].made < augmentation) list(row), relax_listed(row, lists[row].offset);
+            else relax(row, lists[row].offset);
+            near = least(distance, n);
+            nearest_unlisted = least(unlisted, m).top;
+        }
+        return near;
+    }
+
+    // Assign row `first` along a shortest path of exchanges; false if there is none.
+    bool augment(int64_t first) {
+        std::copy_n(price, width, shut);
+        std::fill_n(distance, width, INFINITE);
+        if (listed) std::fill_n(unlisted, whole<T>(m), INFINITE);
+        nearest_unlisted = INFINITE;
+        looks = 0;
+        const int64_t failed = failures < 3 ? failures : -1;
+        int64_t count = 0, stalls = 0, i = first, j = NOTHING, lonely = NOTHING;
+        double offset = 0, length = -INFINITE, nearest_alone = INFINITE;
+        for (;;) {
+            if (alone && offset - alone[i] < nearest_alone) nearest_alone = offset - alone[i], lonely = i;
+            const bool by_lists = listed && failures == failed;
+            const Offer near = by_lists ? relax_lists(i, offset, length, count) : relax(i, offset);
+            if (std::min(nearest_alone, near.top) == INFINITE) return false;
+            if (nearest_alone <= near.top) {
+                length = nearest_alone;
+                j = NOTHING;
+                break;
+            }
+            const bool stalled = near.top <= length;
+            length = near.top;
+            j = near.column;
+            if (owner[j] >= 0 && stalled && stalls++ % 8 == 0) {
+                const int64_t free = find_vacant([&](int64_t at) { return load<D>(distance + at) <= length; });
+                if (free >= 0) j = free;
+            }
+            if (owner[j] < 0) break;
+            settled[count] = j;
+            lengths[count++] = length;
+            i = owner[j];
+            offset = length + (x[i * stride + j] - price[j]);
+            shut[j] = distance[j] = INFINITE;
+        }
+        for (int64_t k = 0; k < count; ++k) raise(settled[k], length - lengths[k]);
+        ++augmentation;
+        i = j == NOTHING ? lonely : before[j];
+        for (;; i = before[j]) {
+            if (j != NOTHING) owner[j] = i;
+            std::swap(j, perm[i]);
+            if (i == first) return true;
+        }
+    }
+
+public:
+    Assignment(const Matrix& a, bool turned, T scale, const double* alone, Arena& arena)
+        : arena(arena), m(turned ? a.n : a.m), n(turned ? a.m : a.n), width(whole<T>(n)),
+          listed(std::min(m, n) > LONG), alone(alone) {
+        std::tie(x, stride) = in_vectors<T>(a, turned, scale, arena);
+        for (int64_t** rows : {&perm, &now, &later}) *rows = arena.take<int64_t>(m);
+        for (int64_t** columns : {&owner, &before, &settled}) *columns = arena.take<int64_t>(width);
+        for (double** columns : {&price, &shut, &distance, &lengths}) *columns = arena.take<double>(width);
+        std::fill_n(perm, m, NOTHING);
+        std::fill_n(owner, width, NOTHING);
+        std::fill_n(price, width, 0.0);
+        if constexpr (sizeof(T) == 8) low_price = price;
+        else std::fill_n(low_price = arena.take<T>(width), width, T(0));
+        if (!listed) return;
+        lists = arena.take<List>(m);
+        unlisted = arena.take<double>(whole<T>(m));
+        for (int64_t i = 0; i < m; ++i) lists[i].made = 0;
+    }
+
+    // The column of every row, or null where -inf forbids that all rows have one.
+    const int64_t* solve() {
+        int64_t left = m == n && !alone ? start_at_maxima() : start_at_zero();
+        if (left < 0) return nullptr;
+        left = bid(left);
+        for (int64_t k = 0; k < left; ++k)
+            if (!augment(later[k])) return nullptr;
+        return perm;
+    }
+};
+
+// Write the assignment of maximal sum; false where -inf forbids as many pairs as there must be.
+template <class T> bool assign(const Matrix& a, Arena& arena) {
+    arena.reset(0);
+    const T scale = safe_scale<T>(a);
+    const bool turned = a.m > a.n && !a.unmatched;
+    double* alone = a.unmatched ? arena.take<double>(a.m) : nullptr;
+    for (int64_t i = 0; alone && i < a.m; ++i) alone[i] = double(static_cast<const T*>(a.unmatched)[i]) * scale;
+    const int64_t* perm = Assignment<T>(a, turned, scale, alone, arena).solve();
+    if (perm && !turned) std::copy_n(perm, a.m, a.perm);
+    if (perm && turned) {
+        std::fill_n(a.perm, a.m, -1);
+        for (int64_t j = 0; j < a.n; ++j) a.perm[perm[j]] = j;
+    }
+    arena.reset(0);
+    return perm;
+}
+
+} // namespace softperm
