@@ -18,6 +18,7 @@ from typing import Any
 
 import beartype
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -34,9 +35,13 @@ settings.register_profile(
 )
 settings.load_profile("softperm")
 
+# NumPy's numbers are welcome wherever Python's are, though its stubs do not call them so.
+Int = int | np.integer
 NAMES = {name: getattr(jaxtyping, name) for name in dir(jaxtyping) if name[0].isupper()} | {
     "Tensor": torch.Tensor,
-    "SampleShape": int | list[int] | tuple[int, ...] | torch.Size,
+    "SampleShape": Int | list[Int] | tuple[Int, ...] | torch.Size,
+    "int": Int,
+    "float": float | np.floating,
 }
 # An int is welcome wherever a float is (PEP 484's numeric tower).
 typechecker = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))

@@ -105,6 +105,32 @@ def test_index_dtypes(metric: Metric, dtype: torch.dtype) -> None:
     assert torch.equal(found, metric(perm, target, labels))
 
 
+def test_partial_permutations() -> None:
+    perm = torch.tensor([[1, -1, 0, -1], [1, -1, 0, -1], [-1, -1, -1, -1], [5, 9, -1, 0]])
+    target = torch.tensor([[1, -1, 0, -1], [1, -1, -1, 0], [3, 0, 2, -1], [5, 8, -1, -1]])
+    assert prop_wrong(perm, target).tolist() == [0, 0.5, 0.75, 0.5]
+    assert prop_any_wrong(perm, target).tolist() == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("metric", [prop_wrong, prop_any_wrong])
+def test_partial_permutations_are_checked(metric: Metric) -> None:
+    good = torch.tensor([0, -1, 4])
+    for bad in ([0, 0, -1], [0, -2, 1]):
+        with pytest.raises(ValueError, match=r"perm must hold every index once at most .* and -1"):
+            metric(torch.tensor(bad), good)
+        with pytest.raises(ValueError, match="target must hold every index once at most"):
+            metric(good, torch.tensor(bad))
+    with pytest.raises(ValueError, match=r"perm must hold every index 0..2 once"):
+        metric(good, torch.arange(3), torch.arange(3))  # labels need every position
+
+
+def test_kendall_tau_refuses_partial_permutations() -> None:
+    with pytest.raises(ValueError, match=r"perm must hold every index 0..2 once"):
+        kendall_tau(torch.tensor([0, -1, 1]), torch.arange(3))
+    with pytest.raises(ValueError, match=r"target must hold every index 0..2 once"):
+        kendall_tau(torch.arange(3), torch.tensor([0, -1, 1]))
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),

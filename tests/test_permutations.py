@@ -12,6 +12,7 @@ from softperm import (
     apply_permutation,
     compose_permutations,
     invert_permutation,
+    permutation_from_order,
     permutation_indices,
     permutation_matrix,
     random_permutation,
@@ -166,6 +167,41 @@ def test_matrices_promote(P: torch.dtype, x: torch.dtype, result: torch.dtype) -
     assert y.tolist() == [30, 10, 20]
 
 
+@pytest.mark.parametrize("P", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("x", [torch.float32, torch.float64, torch.bfloat16])
+def test_matrices_promote_under_autocast(P: torch.dtype, x: torch.dtype) -> None:
+    soft = torch.tensor([[0.7, 0.3], [0.3, 0.7]]).to(P).requires_grad_()
+    items = torch.tensor([[1.001, 2.0], [3.0, 4.0]]).to(x).requires_grad_()
+    wanted = apply_permutation(soft, items)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = apply_permutation(soft, items)
+        inside = torch.mm(torch.eye(2), torch.eye(2))
+    assert inside.dtype == torch.bfloat16
+    assert found.dtype == torch.promote_types(P, x)
+    assert torch.equal(found, wanted)
+    found.float().sum().backward()
+    assert soft.grad is not None
+    assert soft.grad.dtype == P
+
+
+def test_apply_on_a_device_without_autocast() -> None:
+    P = torch.empty(2, 2, device="meta")
+    assert apply_permutation(P, torch.empty(2, 3, device="meta")).shape == (2, 3)
+
+
+def test_order_and_permutation() -> None:
+    x = torch.tensor([[0.3, 0.9, 0.1], [3.0, 1.0, 2.0]])
+    order = x.argsort(-1)
+    perm = permutation_from_order(order)
+    assert perm.tolist() == [[1, 2, 0], [2, 0, 1]]
+    assert torch.equal(apply_permutation(perm, x), x.sort(-1).values)
+    assert torch.equal(permutation_from_order(perm), order)
+    with pytest.raises(ValueError, match=r"order must hold every index 0..1 once"):
+        permutation_from_order(torch.tensor([0, -1]))
+    with pytest.raises(TypeError, match="order must hold integer indices"):
+        permutation_from_order(x)
+
+
 @pytest.mark.parametrize("n", [0, 1, 5])
 @pytest.mark.parametrize("batch", [(), 3, (2, 3), (0,)])
 def test_random_permutations_are_permutations(n: int, batch: int | tuple[int, ...]) -> None:
@@ -200,7 +236,7 @@ BAD_INDICES: list[tuple[Any, type[Exception], str]] = [
     (torch.tensor([0, 0]), ValueError, r"{name} must hold every index 0..1 once"),
     (torch.tensor([0, 2]), ValueError, r"{name} must hold every index 0..1 once"),
     (torch.tensor([[0, 1], [1, 1]]), ValueError, r"{name} must hold .* got shape \(2, 2\)"),
-    (torch.tensor([-1, 0]), ValueError, r"{name} must hold every index 0..1 once"),
+    (torch.tensor([-2, 0]), ValueError, r"{name} must hold every index 0..1 once"),
 ]
 
 
@@ -228,8 +264,14 @@ def test_apply_bad_permutation(bad: Any, error: type[Exception], message: str) -
     [
         (torch.eye(2, dtype=torch.complex64), torch.zeros(2), TypeError, "P_or_perm"),
         (CYCLE, [1, 2, 3], TypeError, "x must be a torch.Tensor, got list"),
-        (torch.zeros(3), torch.zeros(3), ValueError, r"P_or_perm .* \(\*, n, n\), got \(3,\)"),
-        (torch.zeros(2, 3), torch.zeros(3), ValueError, r"P_or_perm .* got \(2, 3\)"),
+        (
+            torch.zeros(3),
+            torch.zeros(3),
+            ValueError,
+            r"P_or_perm of dtype torch.float32 is read as matrices, .* \(\*, m, n\), got \(3,\); "
+            r"indices must be integers: P_or_perm.long\(\)",
+        ),
+        (torch.zeros(2, 3), torch.zeros(3), ValueError, "x must have 2 items in dimension 0, as"),
         (CYCLE, torch.zeros(4), ValueError, r"x must have 3 items in dimension 0.*got shape \(4,"),
         (CYCLE, torch.tensor(0.0), ValueError, "x must have 3 items"),
         (torch.eye(3), torch.zeros(2, 3), ValueError, "x must have 3 items in dimension 0"),
@@ -247,12 +289,12 @@ def test_apply_bad_shapes(P: Any, x: Any, error: type[Exception], message: str) 
     [
         ([[1.0]], TypeError, "P must be a torch.Tensor, got list"),
         (torch.eye(2, dtype=torch.complex64), TypeError, "P must have a real dtype"),
-        (torch.zeros(3), ValueError, r"P must have shape \(\*, n, n\), got \(3,\)"),
-        (torch.zeros(2, 3), ValueError, r"P must have shape \(\*, n, n\), got \(2, 3\)"),
+        (torch.zeros(3), ValueError, r"P must have shape \(\*, m, n\), got \(3,\)"),
+        (torch.full((2, 3), 0.2), ValueError, r"P must hold .* got another .* shape \(2, 3\)"),
         (torch.full((2, 2), 0.5), ValueError, "P must hold permutation matrices"),
         (torch.tensor([[1.0, 0.0], [1.0, 0.0]]), ValueError, "P must hold permutation matrices"),
         (torch.tensor([[2.0, 0.0], [0.0, 2.0]]), ValueError, "P must hold permutation matrices"),
-        (torch.zeros(2, 2), ValueError, "P must hold permutation matrices"),
+        (torch.tensor([[-1.0, 0.0], [0.0, 1.0]]), ValueError, "P must hold permutation matrices"),
         (torch.full((1, 1), torch.nan), ValueError, "P must hold permutation matrices"),
     ],
 )

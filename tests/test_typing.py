@@ -55,7 +55,7 @@ def test_the_walk_meets_what_users_call() -> None:
     assert {
         "softperm.ops._sinkhorn.sinkhorn",
         "softperm.ops._sinkhorn.SinkhornInfo",
-        "softperm.permutations.apply_permutation",
+        "softperm.permutations.compose_permutations",
         "softperm.distributions.GumbelSinkhorn.__init__",
         "softperm.distributions.GumbelSinkhorn.rsample",
         "softperm.nn.base.SinkhornNet.forward",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from softperm._torch import can_read_values
+from softperm._typing import SampleShape
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -15,41 +18,6 @@ _LARGEST = 1e100  # of log_alpha / tau; sums and differences of such numbers sta
 def shape_of(x: Tensor) -> tuple[int, ...]:
     """The shape as a plain tuple, which prints as the user typed it."""
     return tuple(x.shape)
-
-
-def _wraps_others(x: Tensor) -> bool:
-    """Whether x is of a class whose objects have no memory of their own."""
-    return (
-        isinstance(x, torch._subclasses.FakeTensor)
-        or is_traceable_wrapper_subclass(x)
-        or (x.numel() > 0 and x.data_ptr() == 0)
-    )
-
-
-def is_plain(*tensors: Tensor) -> bool:
-    """Whether they hold their values here and now: nothing is traced, mapped or lazily negated."""
-    if (
-        torch.compiler.is_compiling()
-        or torch._C._is_tracing()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or forward_ad._current_level >= 0
-    ):
-        return False
-    for x in tensors:
-        if (
-            torch._C._functorch.is_legacy_batchedtensor(x)
-            or x.is_neg()
-            or x._is_zerotensor()
-            or (type(x) is not Tensor and _wraps_others(x))
-        ):
-            return False
-    return True
-
-
-def can_read_values(x: Tensor) -> bool:
-    """Whether looking at the values costs no device synchronisation and breaks no tracing."""
-    return x.is_cpu and is_plain(x)
 
 
 def require_tensor(x: object, name: str) -> None:
@@ -146,28 +114,46 @@ def _smallest(tau: float | Tensor) -> float:
     return float(tau.detach().min()) if can_read_values(tau) and tau.numel() else torch.inf
 
 
-def require_positive_int(value: object, name: str) -> None:
-    """Refuse everything but an integer of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool):
+def as_int(value: object, name: str) -> int:
+    """An integer, NumPy's included, as Python's own; a truth value is none."""
+    if type(value) is int:
+        return value
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < 1:
+    return int(value)
+
+
+def as_float(value: object, name: str, kind: str = "a float") -> float:
+    """A real number, NumPy's included, as Python's own; a truth value is none."""
+    if type(value) is float:
+        return value
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be {kind}, got {type(value).__name__}")
+    return float(value)
+
+
+def require_positive_int(value: object, name: str) -> int:
+    """The integer, of at least 1; everything else is refused."""
+    number = as_int(value, name)
+    if number < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
+    return number
 
 
-def require_non_negative_int(value: object, name: str) -> None:
-    """Refuse everything but an integer of at least 0."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < 0:
+def require_non_negative_int(value: object, name: str) -> int:
+    """The integer, of at least 0; everything else is refused."""
+    number = as_int(value, name)
+    if number < 0:
         raise ValueError(f"{name} must be at least 0, got {value}")
+    return number
 
 
-def require_positive_float(value: object, name: str) -> None:
-    """Refuse everything but a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a float, got {type(value).__name__}")
-    if not 0 < value < float("inf"):
+def require_positive_float(value: object, name: str) -> float:
+    """The number, finite and above 0; everything else is refused."""
+    number = as_float(value, name)
+    if not 0 < number < float("inf"):
         raise ValueError(f"{name} must be positive and finite, got {value}")
+    return number
 
 
 def require_odd(value: int, name: str) -> None:
@@ -176,41 +162,82 @@ def require_odd(value: int, name: str) -> None:
         raise ValueError(f"{name} must be odd, got {value}")
 
 
-def require_noise_scale(noise_scale: object) -> None:
-    """Refuse a noise scale that is not a finite number of at least 0."""
-    if isinstance(noise_scale, bool) or not isinstance(noise_scale, int | float):
-        raise TypeError(f"noise_scale must be a float, got {type(noise_scale).__name__}")
-    if not 0 <= noise_scale < float("inf"):
+def require_noise_scale(noise_scale: object) -> float:
+    """The scale of the noise, finite and at least 0; everything else is refused."""
+    number = as_float(noise_scale, "noise_scale")
+    if not 0 <= number < float("inf"):
         raise ValueError(f"noise_scale must be finite and at least 0, got {noise_scale}")
+    return number
 
 
-def require_perm(perm: object, name: str = "perm") -> None:
-    """Refuse everything that is not an integer tensor whose rows are permutations of 0..n-1."""
+def _require_indices(perm: Tensor, name: str) -> None:
+    """Refuse everything that is not an integer tensor of at least one dimension."""
     require_tensor(perm, name)
-    assert isinstance(perm, Tensor)
     if perm.dtype not in INDEX_DTYPES:
         raise TypeError(f"{name} must hold integer indices (int64), got {perm.dtype}")
     if perm.dim() < 1:
         raise ValueError(f"{name} must have shape (*, n), got a scalar")
-    if not can_read_values(perm):
-        return
-    if not bool((perm.sort(-1).values == torch.arange(perm.shape[-1], device=perm.device)).all()):
+
+
+def _is_complete(places: Tensor) -> bool:
+    """Whether sorted positions are those of permutations, 0..n-1."""
+    return bool((places == torch.arange(places.shape[-1], device=places.device)).all())
+
+
+def require_perm(perm: Tensor, name: str = "perm") -> None:
+    """Refuse everything that is not an integer tensor whose rows are permutations of 0..n-1."""
+    _require_indices(perm, name)
+    if can_read_values(perm) and not _is_complete(perm.sort(-1).values):
         raise ValueError(
             f"{name} must hold every index 0..{perm.shape[-1] - 1} once along its last "
             f"dimension, got shape {shape_of(perm)} with a repeated or missing index"
         )
 
 
-def as_sample_shape(
-    sample_shape: int | list[int] | tuple[int, ...] | torch.Size,
-    name: str = "sample_shape",
-) -> torch.Size:
+def require_positions(perm: Tensor, name: str, n_positions: int | None = None) -> tuple[int, bool]:
+    """Refuse everything but an integer tensor of different positions, -1 standing for none.
+
+    There are as many positions as items where `n_positions` does not tell. The answer is their
+    number, and whether the rows are seen to fill them all.
+    """
+    _require_indices(perm, name)
+    items = perm.shape[-1]
+    n = items if n_positions is None else require_non_negative_int(n_positions, "n_positions")
+    if not can_read_values(perm) or perm.numel() == 0:
+        return n, False
+    places = perm.sort(-1).values
+    if items == n and _is_complete(places):
+        return n, True
+    _require_different(places, name, f"every index 0..{n - 1}", n)
+    return n, False
+
+
+def _require_different(places: Tensor, name: str, indices: str, limit: float) -> None:
+    """Refuse sorted positions that are repeated (but for -1), below -1, or not below the limit."""
+    repeated = (places[..., 1:] == places[..., :-1]) & (places[..., 1:] >= 0)
+    if bool(repeated.any() | (places[..., 0] < -1).any() | (places[..., -1] >= limit).any()):
+        raise ValueError(
+            f"{name} must hold {indices} once at most along its last dimension, and -1 for items "
+            f"without a position, got shape {shape_of(places)} with an index repeated or out of "
+            f"range"
+        )
+
+
+def require_partial_perm(perm: Tensor, name: str) -> None:
+    """Refuse everything but an integer tensor of different positions, -1 standing for none."""
+    _require_indices(perm, name)
+    if can_read_values(perm) and perm.numel() > 0:
+        _require_different(perm.sort(-1).values, name, "every index", torch.inf)
+
+
+def as_sample_shape(sample_shape: SampleShape, name: str = "sample_shape") -> torch.Size:
     """`sample_shape` as a torch.Size; an int counts as one dimension."""
-    sizes = [sample_shape] if isinstance(sample_shape, int) else sample_shape
-    if not isinstance(sizes, list | tuple) or any(
-        isinstance(size, bool) or not isinstance(size, int) for size in sizes
-    ):
-        raise TypeError(f"{name} must be an int or a tuple of ints, got {sample_shape!r}")
+    try:
+        given = sample_shape if isinstance(sample_shape, list | tuple) else [sample_shape]
+        sizes = [as_int(size, name) for size in given]
+    except TypeError:
+        message = f"{name} must be an int or a tuple of ints, got {sample_shape!r}"
+        raise TypeError(message) from None
     if any(size < 0 for size in sizes):
         raise ValueError(f"{name} must hold integers of at least 0, got {sample_shape!r}")
     return torch.Size(sizes)

@@ -51,8 +51,7 @@ class DoublyStochastic(constraints.Constraint):
     event_dim = 2
 
     def __init__(self, atol: float = 1e-3) -> None:
-        require_positive_float(atol, "atol")
-        self.atol = atol
+        self.atol = require_positive_float(atol, "atol")
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:

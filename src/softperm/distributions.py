@@ -133,8 +133,8 @@ class GumbelSinkhorn(_Perturbed):
     ) -> None:
         require_log_alpha(log_alpha)
         check_tau(tau, log_alpha.shape[:-2])
-        require_positive_int(n_iters, "n_iters")
-        require_noise_scale(noise_scale)
+        n_iters = require_positive_int(n_iters, "n_iters")
+        noise_scale = require_noise_scale(noise_scale)
         if not isinstance(tau, Tensor):
             tau = log_alpha.new_tensor(tau, dtype=working_dtype(log_alpha))
         batch_shape = torch.broadcast_shapes(log_alpha.shape[:-2], tau.shape)
@@ -235,7 +235,7 @@ class GumbelMatching(_Perturbed):
         validate_args: bool | None = None,
     ) -> None:
         require_log_alpha(log_alpha)
-        require_noise_scale(noise_scale)
+        noise_scale = require_noise_scale(noise_scale)
         self.log_alpha = log_alpha
         self.noise_scale = noise_scale
         super().__init__(log_alpha.shape[:-2], log_alpha.shape[-2:], validate_args=validate_args)

@@ -2,6 +2,10 @@
 
 With `labels`, items of the same label are interchangeable (two all-black puzzle pieces): of all
 permutations that put the same labels in the same positions, the one nearest to the target counts.
+
+Partial permutations (-1: an item without a position) have a share of wrong items: an item is right
+where both give it the same position, or both none. They have no Kendall's tau, which compares the
+order of all items, and take no labels: `ValueError` says so.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from softperm._checks import require_perm, require_tensor, shape_of
+from softperm._checks import require_partial_perm, require_perm, require_tensor, shape_of
 from softperm._typing import Float, Integer
 from softperm.permutations import invert_permutation
 
@@ -25,7 +29,8 @@ def kendall_tau(
 
     .. math:: \tau = 1 - \frac{4\,\#\{i < i' : \text{ordered differently}\}}{n (n - 1)}
 
-    1 when equal, -1 when reversed, 0 in expectation for a random one; 1 for a single item.
+    1 when equal, -1 when reversed, 0 in expectation for a random one; 1 for a single item. Every
+    item must have a position: to compare the order of the items that have one in both, select them.
 
     Arguments:
         perm: Predicted indices, shape (\*, n).
@@ -66,19 +71,23 @@ def prop_wrong(
     r"""The share of items at a wrong position.
 
     Arguments:
-        perm: Predicted indices, shape (\*, n).
+        perm: Predicted indices, shape (\*, n); -1 for an item without a position.
         target: True indices, shape (\*, n); batch dimensions broadcast.
-        labels: Items of equal label are interchangeable, shape (\*, n).
+        labels: Items of equal label are interchangeable, shape (\*, n); every item must then have a
+            position.
 
     Returns:
         A share in [0, 1], in the default dtype, shape (\*).
 
     Raises:
         TypeError: an argument is not an integer tensor.
-        ValueError: a row is not a permutation, or the shapes do not fit.
+        ValueError: a row repeats a position (with labels: is not a permutation), or the shapes do
+            not fit.
 
     Example:
         >>> prop_wrong(torch.tensor([0, 2, 1, 3]), torch.tensor([0, 1, 2, 3]))
+        tensor(0.5000)
+        >>> prop_wrong(torch.tensor([1, -1, 0, -1]), torch.tensor([1, -1, -1, 0]))
         tensor(0.5000)
     """
     wrong = _wrong(perm, target, labels)
@@ -93,16 +102,18 @@ def prop_any_wrong(
     r"""1 where any item is at a wrong position, else 0; its mean is the share of such permutations.
 
     Arguments:
-        perm: Predicted indices, shape (\*, n).
+        perm: Predicted indices, shape (\*, n); -1 for an item without a position.
         target: True indices, shape (\*, n); batch dimensions broadcast.
-        labels: Items of equal label are interchangeable, shape (\*, n).
+        labels: Items of equal label are interchangeable, shape (\*, n); every item must then have a
+            position.
 
     Returns:
         Zeros and ones, in the default dtype, shape (\*).
 
     Raises:
         TypeError: an argument is not an integer tensor.
-        ValueError: a row is not a permutation, or the shapes do not fit.
+        ValueError: a row repeats a position (with labels: is not a permutation), or the shapes do
+            not fit.
 
     Example:
         >>> prop_any_wrong(torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 1]))
@@ -112,11 +123,12 @@ def prop_any_wrong(
 
 
 def _broadcast(
-    perm: Tensor, target: Tensor, labels: Tensor | None
+    perm: Tensor, target: Tensor, labels: Tensor | None, partial: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Check the arguments and bring them to one shape."""
-    require_perm(perm, "perm")
-    require_perm(target, "target")
+    """Check the arguments and bring them to one shape; if `partial`, -1 is allowed."""
+    require = require_partial_perm if partial else require_perm
+    require(perm, "perm")
+    require(target, "target")
     given = {"perm": perm, "target": target}
     if labels is not None:
         require_tensor(labels, "labels")
@@ -135,7 +147,7 @@ def _broadcast(
 
 def _wrong(perm: Tensor, target: Tensor, labels: Tensor | None) -> Tensor:
     """Whether each item (with labels: each position) holds something wrong."""
-    perm, target, labels = _broadcast(perm, target, labels)
+    perm, target, labels = _broadcast(perm, target, labels, partial=labels is None)
     if labels is None:
         return perm != target
     found = labels.gather(-1, invert_permutation(perm))

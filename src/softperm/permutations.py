@@ -2,26 +2,38 @@
 
 Conventions: as indices, ``perm[..., i] = j`` sends item i to position j; as a matrix,
 ``P[..., i, j] = 1`` exactly when ``perm[..., i] = j``.
+
+`torch.argsort` answers the opposite question: after ``order = x.argsort()``, ``order[j]`` is the
+item that belongs at position j, while ``perm[i]`` is the position where item i belongs. Each is the
+inverse of the other: ``perm = permutation_from_order(order)``.
+
+Permutations may be partial: m items, n positions, ``perm[..., i] = -1`` where item i has no
+position. Its row of the matrix (m, n) is 0, and so are the columns of positions without an item.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from softperm._apply import apply_permutation, inverse
 from softperm._checks import (
     as_sample_shape,
-    can_read_values,
+    require_non_negative_int,
     require_perm,
+    require_positions,
     require_tensor,
     shape_of,
 )
-from softperm._typing import Int64, Integer, Num, Shaped
+from softperm._torch import can_read_values
+from softperm._typing import Int64, Integer, Shaped
 
 __all__ = [
     "apply_permutation",
     "compose_permutations",
     "invert_permutation",
+    "permutation_from_order",
     "permutation_indices",
     "permutation_matrix",
     "random_permutation",
@@ -29,42 +41,50 @@ __all__ = [
 
 
 def permutation_matrix(
-    perm: Integer[Tensor, "*batch n"], dtype: torch.dtype | None = None
-) -> Shaped[Tensor, "*batch n n"]:
+    perm: Integer[Tensor, "*batch m"],
+    dtype: torch.dtype | None = None,
+    n_positions: int | None = None,
+) -> Shaped[Tensor, "*batch m n"]:
     r"""The matrix of a permutation given as indices.
 
     .. math:: P_{ij} = 1 \text{ if } \mathrm{perm}_i = j, \text{ else } 0
 
     Arguments:
-        perm: Indices, integer, shape (\*, n).
+        perm: Indices, integer, shape (\*, m); -1 for an item without a position, whose row is 0.
         dtype: dtype of the result; the default dtype (float32) when omitted.
+        n_positions: Number n of positions; as many as items when omitted.
 
     Returns:
-        Zeros and ones, shape (\*, n, n), on the device of `perm`.
+        Zeros and ones, shape (\*, m, n), on the device of `perm`.
 
     Raises:
-        TypeError: `perm` is not an integer tensor.
-        ValueError: a row of `perm` is not a permutation.
+        TypeError: `perm` is not an integer tensor, or `n_positions` not an int.
+        ValueError: a row of `perm` repeats a position, or holds one that there is not.
 
     Example:
         >>> permutation_matrix(torch.tensor([1, 2, 0]))
         tensor([[0., 1., 0.],
                 [0., 0., 1.],
                 [1., 0., 0.]])
+        >>> permutation_matrix(torch.tensor([1, -1, 0]), n_positions=2)
+        tensor([[0., 1.],
+                [0., 0.],
+                [1., 0.]])
     """
-    require_perm(perm)
-    positions = torch.arange(perm.shape[-1], device=perm.device)
-    return (perm.unsqueeze(-1) == positions).to(dtype or torch.get_default_dtype())
+    n, _ = require_positions(perm, "perm", n_positions)
+    places = torch.arange(n, device=perm.device)
+    return (perm.unsqueeze(-1) == places).to(dtype or torch.get_default_dtype())
 
 
-def permutation_indices(P: Shaped[Tensor, "*batch n n"]) -> Int64[Tensor, "*batch n"]:
+def permutation_indices(P: Shaped[Tensor, "*batch m n"]) -> Int64[Tensor, "*batch m"]:
     r"""The indices of a permutation given as a matrix: the inverse of `permutation_matrix`.
 
     Arguments:
-        P: Permutation matrices, any real dtype, shape (\*, n, n).
+        P: Permutation matrices, any real dtype, shape (\*, m, n). Rows and columns may be 0
+            throughout.
 
     Returns:
-        Indices, int64, shape (\*, n).
+        Indices, int64, shape (\*, m); -1 where a row is 0.
 
     Raises:
         TypeError: `P` is not a tensor, or complex.
@@ -73,87 +93,132 @@ def permutation_indices(P: Shaped[Tensor, "*batch n n"]) -> Int64[Tensor, "*batc
     Example:
         >>> permutation_indices(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
         tensor([1, 0])
+        >>> permutation_indices(torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))
+        tensor([ 1, -1])
     """
     require_tensor(P, "P")
     if P.is_complex():
         raise TypeError(f"P must have a real dtype, got {P.dtype}")
-    if P.dim() < 2 or P.shape[-1] != P.shape[-2]:
-        raise ValueError(f"P must have shape (*, n, n), got {shape_of(P)}")
+    if P.dim() < 2:
+        raise ValueError(f"P must have shape (*, m, n), got {shape_of(P)}")
     if P.numel() == 0:
-        return P.new_empty(P.shape[:-1], dtype=torch.int64)
-    perm = P.to(torch.uint8 if P.dtype == torch.bool else P.dtype).argmax(-1)
+        return P.new_full(P.shape[:-1], -1, dtype=torch.int64)
+    largest, places = P.to(torch.uint8 if P.dtype == torch.bool else P.dtype).max(-1)
+    perm = torch.where(largest > 0, places, -1)
     if can_read_values(P):
         ones = perm.unsqueeze(-1) == torch.arange(P.shape[-1], device=P.device)
-        if not bool((ones == P).all() and (ones.sum(-2) == 1).all()):
+        if not bool((ones == P).all() and (ones.sum(-2) <= 1).all()):
             raise ValueError(
-                f"P must hold permutation matrices (one 1 in each row and column, else 0), "
+                f"P must hold permutation matrices (one 1 at most in each row and column, else 0), "
                 f"got another matrix in shape {shape_of(P)}; matching(P) rounds a soft one"
             )
     return perm
 
 
-def invert_permutation(perm: Integer[Tensor, "*batch n"]) -> Int64[Tensor, "*batch n"]:
+def invert_permutation(
+    perm: Integer[Tensor, "*batch m"], n_positions: int | None = None
+) -> Int64[Tensor, "*batch n"]:
     r"""The permutation that undoes `perm`: ``inverse[perm[i]] = i``.
 
+    The inverse of a partial one says which item each position holds.
+
     Arguments:
-        perm: Indices, integer, shape (\*, n).
+        perm: Indices, integer, shape (\*, m); -1 for an item without a position.
+        n_positions: Number n of positions; as many as items when omitted.
 
     Returns:
-        Indices, int64, shape (\*, n).
+        Indices, int64, shape (\*, n); -1 for a position without an item.
 
     Raises:
-        TypeError: `perm` is not an integer tensor.
-        ValueError: a row of `perm` is not a permutation.
+        TypeError: `perm` is not an integer tensor, or `n_positions` not an int.
+        ValueError: a row of `perm` repeats a position, or holds one that there is not.
 
     Example:
         >>> invert_permutation(torch.tensor([1, 2, 0]))
         tensor([2, 0, 1])
+        >>> invert_permutation(torch.tensor([3, -1, 0]), n_positions=4)
+        tensor([ 2, -1, -1,  0])
     """
-    require_perm(perm)
-    return _invert(perm)
+    return inverse(perm, *require_positions(perm, "perm", n_positions))
 
 
-def _invert(perm: Tensor) -> Tensor:
-    """`invert_permutation` for indices known to be permutations."""
-    items = torch.arange(perm.shape[-1], device=perm.device).expand(perm.shape)
-    return torch.empty_like(items, memory_format=torch.contiguous_format).scatter(
-        -1, perm.long(), items
-    )
+def permutation_from_order(order: Integer[Tensor, "*batch n"]) -> Int64[Tensor, "*batch n"]:
+    r"""The permutation that brings items into an order, as `torch.argsort` gives it.
+
+    .. math:: \mathrm{perm}_{\mathrm{order}_j} = j
+
+    It is the inverse of `order`, the same as ``invert_permutation(order)``.
+
+    Arguments:
+        order: The item of each position, integer, shape (\*, n).
+
+    Returns:
+        The position of each item, int64, shape (\*, n).
+
+    Raises:
+        TypeError: `order` is not an integer tensor.
+        ValueError: a row of `order` is not a permutation.
+
+    Example:
+        >>> x = torch.tensor([0.3, 0.9, 0.1])
+        >>> order = x.argsort()
+        >>> order, permutation_from_order(order)
+        (tensor([2, 0, 1]), tensor([1, 2, 0]))
+        >>> apply_permutation(permutation_from_order(order), x)
+        tensor([0.1000, 0.3000, 0.9000])
+    """
+    require_perm(order, "order")
+    return inverse(order, order.shape[-1], complete=True)
 
 
 def compose_permutations(
-    a: Integer[Tensor, "*#batch n"], b: Integer[Tensor, "*#batch n"]
-) -> Int64[Tensor, "*batch n"]:
+    a: Integer[Tensor, "*#batch p"],
+    b: Integer[Tensor, "*#batch m"],
+    n_positions: int | None = None,
+) -> Int64[Tensor, "*batch m"]:
     r"""The permutation that applies `b` first, then `a`: ``c[i] = a[b[i]]``.
 
+    An item that `b` or `a` leaves without a position has none: -1.
+
     Arguments:
-        a: Indices, integer, shape (\*, n).
-        b: Indices, integer, shape (\*, n); batch dimensions broadcast against those of `a`.
+        a: Indices, integer, shape (\*, p); -1 for an item without a position.
+        b: Indices, integer, shape (\*, m), positions 0..p-1 or -1; batch dimensions broadcast
+            against those of `a`.
+        n_positions: Number of positions of `a`. When omitted it is p, and m must be p as well.
 
     Returns:
-        Indices, int64, shape (\*, n).
+        Indices, int64, shape (\*, m).
 
     Raises:
-        TypeError: an argument is not an integer tensor.
-        ValueError: a row is not a permutation, or the shapes do not fit.
+        TypeError: an argument is not an integer tensor, or `n_positions` not an int.
+        ValueError: a row repeats a position, or holds one that there is not, or the shapes do not
+            fit.
 
     Example:
         >>> compose_permutations(torch.tensor([1, 0, 2]), torch.tensor([1, 2, 0]))
         tensor([0, 2, 1])
+        >>> compose_permutations(torch.tensor([1, 0]), torch.tensor([1, -1, 0]), n_positions=2)
+        tensor([ 0, -1,  1])
     """
-    require_perm(a, "a")
-    require_perm(b, "b")
-    if a.shape[-1] != b.shape[-1]:
-        raise ValueError(
-            f"a and b must permute the same number of items, got {a.shape[-1]} and {b.shape[-1]}"
-        )
+    require_positions(a, "a", n_positions)
+    middle = a.shape[-1]
+    if n_positions is None:
+        require_positions(b, "b", None)
+        if b.shape[-1] != middle:
+            raise ValueError(
+                f"a and b must permute the same number of items, got {middle} and {b.shape[-1]}; "
+                f"where b places other items in the positions that a permutes, give n_positions"
+            )
+    else:
+        require_positions(b, "b", middle)
     try:
-        a, b = torch.broadcast_tensors(a.long(), b.long())
+        batch = torch.broadcast_shapes(a.shape[:-1], b.shape[:-1])
     except RuntimeError:
         raise ValueError(
             f"batch dimensions of a and b must broadcast, got {shape_of(a)} and {shape_of(b)}"
         ) from None
-    return a.gather(-1, b)
+    places = F.pad(a.long(), (0, 1), value=-1).expand(*batch, -1)
+    return places.gather(-1, torch.where(b < 0, middle, b.long()).expand(*batch, -1))
 
 
 def random_permutation(
@@ -182,78 +247,10 @@ def random_permutation(
         >>> random_permutation(4, (2,), generator=torch.Generator().manual_seed(0)).shape
         torch.Size([2, 4])
     """
-    if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"n must be an int, got {type(n).__name__}")
-    if n < 0:
-        raise ValueError(f"n must be at least 0, got {n}")
+    n = require_non_negative_int(n, "n")
     if device is None and generator is not None:
         device = generator.device
     shape = (*as_sample_shape(batch_shape, "batch_shape"), n)
     # 63 random bits a key: a tie, which would favour one order, is out of practical reach.
     keys = torch.randint(2**63 - 1, shape, generator=generator, device=device)
     return keys.argsort(-1)
-
-
-def apply_permutation(
-    P_or_perm: Num[Tensor, "..."], x: Shaped[Tensor, "..."]
-) -> Shaped[Tensor, "..."]:
-    r"""Put items in their positions.
-
-    .. math:: y_{j} = \sum_i P_{ij} x_i, \qquad y = P^\top x, \qquad y_{\mathrm{perm}_i} = x_i
-
-    Arguments:
-        P_or_perm: An integer tensor is read as indices, shape (\*, n); a floating one as hard or
-            soft matrices, shape (\*, n, n).
-        x: Items, shape (\*, n, ...) with any trailing shape; any dtype. Its leading dimensions
-            broadcast against the batch dimensions of `P_or_perm`, aligned at the left.
-
-    Returns:
-        The items in order, shape (\*, n, ...). With indices the dtype is that of `x`; with
-        matrices the two dtypes are promoted.
-
-    Raises:
-        TypeError: `P_or_perm` is boolean or complex, or an argument is not a tensor.
-        ValueError: the shapes do not fit, or indices are not permutations.
-
-    Example:
-        >>> apply_permutation(torch.tensor([2, 0, 1]), torch.tensor([10, 20, 30]))
-        tensor([20, 30, 10])
-    """
-    require_tensor(P_or_perm, "P_or_perm")
-    require_tensor(x, "x")
-    if P_or_perm.is_floating_point():
-        return _apply_matrix(P_or_perm, x)
-    require_perm(P_or_perm, "P_or_perm")
-    batch, x = _align(P_or_perm.shape[:-1], P_or_perm.shape[-1], x)
-    sources = _invert(P_or_perm).expand(*batch, -1)
-    trailing = x.dim() - len(batch) - 1
-    return x.gather(len(batch), sources[(...,) + (None,) * trailing].expand(x.shape))
-
-
-def _apply_matrix(P: Tensor, x: Tensor) -> Tensor:
-    """P^T x for floating-point matrices."""
-    if P.dim() < 2 or P.shape[-1] != P.shape[-2]:
-        raise ValueError(f"P_or_perm as matrices must have shape (*, n, n), got {shape_of(P)}")
-    batch, x = _align(P.shape[:-2], P.shape[-1], x)
-    dtype = torch.promote_types(P.dtype, x.dtype)
-    n, trailing = x.shape[len(batch)], x.shape[len(batch) + 1 :]
-    columns = x.reshape(*batch, n, trailing.numel()).to(dtype)
-    return (P.to(dtype).mT @ columns).reshape(x.shape)
-
-
-def _align(batch: torch.Size, n: int, x: Tensor) -> tuple[torch.Size, Tensor]:
-    """The common batch shape of n-item permutations and items `x`, and `x` expanded to it."""
-    found = x.shape[len(batch)] if x.dim() > len(batch) else None
-    if found != n:
-        raise ValueError(
-            f"x must have {n} items in dimension {len(batch)}, after batch dimensions that fit "
-            f"{tuple(batch)}, got shape {shape_of(x)}"
-        )
-    try:
-        common = torch.broadcast_shapes(batch, x.shape[: len(batch)])
-    except RuntimeError:
-        raise ValueError(
-            f"the leading dimensions of x must broadcast against the batch dimensions "
-            f"{tuple(batch)} of P_or_perm, got shape {shape_of(x)}"
-        ) from None
-    return common, x.expand(*common, *x.shape[len(batch) :])

@@ -41,7 +41,7 @@ def split(
                 [6, 7]])
     """
     require_tensor(images, "images")
-    require_positive_int(k, "k")
+    k = require_positive_int(k, "k")
     if images.dim() < 3:
         raise ValueError(f"images must have shape (*, C, H, W), got {shape_of(images)}")
     *batch, channels, height, width = images.shape
@@ -78,7 +78,7 @@ def assemble(
         True
     """
     require_tensor(pieces, "pieces")
-    require_positive_int(k, "k")
+    k = require_positive_int(k, "k")
     if pieces.dim() < 4 or pieces.shape[-4] != k * k:
         raise ValueError(
             f"pieces must have shape (*, {k * k}, C, h, w) for k = {k}, got {shape_of(pieces)}"

@@ -17,12 +17,16 @@ import sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from softperm.kernels.gpu import fused, tiled
+from softperm.kernels.gpu import fused, passes, reverse, tiled
 
 dtype = sys.argv[1]
-FLOATS = ("x", "grad", "dx", "out", "error", "w", "earlier", "dus", "dvs")
-TYPES = {"iters": "*i64", "tol": "fp32"} | dict.fromkeys(FLOATS, "*" + dtype)
-TYPES |= dict.fromkeys(("tau", "u", "v", "us", "vs"), "*fp64")
+FLOATS = "x grad dx out error alphas betas totals w initial dus dvs"
+DOUBLES = (
+    "tau log_rows log_columns log_sums us vs u own across scalings tops tops_u tops_v"
+    " d_rows d_columns"
+)
+TYPES = {"iters": "*i64", "absorbed": "*i32", "tol": "fp32"}
+TYPES |= dict.fromkeys(FLOATS.split(), "*" + dtype) | dict.fromkeys(DOUBLES.split(), "*fp64")
 
 def check(kernel, how, **constants):
     constants |= how
@@ -35,19 +39,18 @@ def check(kernel, how, **constants):
     assert ".entry" in done.asm["ptx"]
     print(kernel.__name__)
 
-chip = fused.options(16)
-check(fused.forward_kernel, chip, LOG=False, STOP=True)
-check(fused.scalings_kernel, chip)
-check(fused.reverse_kernel, chip, LOG=False)
+chip = fused.options(16, 16)
+check(fused.forward_kernel, chip, ROWS=False, COLUMNS=False, LOG=False, STOP=False)
+check(fused.forward_kernel, chip, ROWS=True, COLUMNS=True, LOG=True, STOP=True)
+check(fused.scalings_kernel, chip, ROWS=True, COLUMNS=False)
+check(reverse.reverse_kernel, chip, ROWS=False, COLUMNS=True, LOG=False)
 rows = tiled._ROW_BLOCKS | tiled._LAUNCH
 columns = tiled._COLUMN_BLOCKS | tiled._LAUNCH
 tiles = tiled._TILES | tiled._LAUNCH
-TYPES["out"] = "*fp64"
-check(tiled.normalise_kernel, columns, line=1)
-TYPES["out"] = "*" + dtype
-check(tiled.reverse_half_kernel, rows, along=1, COLUMNS=True)
-check(tiled.entries_kernel, tiles, LOG=False, TIMES=True)
-check(tiled.gradient_kernel, tiles)
+check(passes.normalise_kernel, columns, line=1, GIVEN=True)
+check(passes.reverse_half_kernel, rows, along=1)
+check(passes.entries_kernel, tiles, GIVEN=True, LOG=False, TIMES=True)
+check(passes.gradient_kernel, tiles)
 """
 
 
@@ -58,4 +61,5 @@ def test_every_kernel_compiles(dtype: str, tmp_path: Path) -> None:
         [sys.executable, "-c", SCRIPT, dtype], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 7
+    assert len(done.stdout.split()) == 8
+    assert len(set(done.stdout.split())) == 7

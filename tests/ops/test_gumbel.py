@@ -175,6 +175,35 @@ class TestGumbelSinkhorn:
         perm = gumbel_matching(x, sample_shape=20)
         assert torch.equal(perm, torch.arange(3).expand(20, 3))
 
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("tau", [0.1, 1.0])
+    def test_hard_samples(self, tau: float, dtype: torch.dtype) -> None:
+        x = references.matrices((3, 5, 5)).to(dtype)
+        hard = gumbel_sinkhorn(x, tau, sample_shape=10, generator=seeded(), hard=True)
+        perm = gumbel_matching(x, sample_shape=10, generator=seeded())
+        assert hard.dtype == dtype
+        assert torch.equal(hard, permutation_matrix(perm, dtype))
+
+    def test_hard_samples_have_the_gradient_of_soft_ones(self) -> None:
+        x = references.matrices((3, 3)).requires_grad_()
+        tau = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+        weights = references.matrices((4, 3, 3), seed=1)
+        found, wanted = (
+            torch.autograd.grad(
+                (
+                    gumbel_sinkhorn(x, tau, sample_shape=4, generator=seeded(), hard=hard) * weights
+                ).sum(),
+                (x, tau),
+            )
+            for hard in (True, False)
+        )
+        torch.testing.assert_close(found, wanted)
+
+    def test_hard_is_a_bool(self) -> None:
+        wrong: Any = 1
+        with pytest.raises(TypeError, match="hard must be a bool, got int"):
+            gumbel_sinkhorn(torch.zeros(2, 2), hard=wrong)
+
 
 class TestGumbelMatching:
     @pytest.mark.parametrize("d", [0.0, 0.5, 2.0, -1.5])

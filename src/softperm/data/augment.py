@@ -31,7 +31,7 @@ def shift_images(images: Tensor, most: int, generator: torch.Generator) -> Tenso
         tensor([[[[0, 0, 1, 2]]]])
     """
     require_tensor(images, "images")
-    require_non_negative_int(most, "most")
+    most = require_non_negative_int(most, "most")
     if images.dim() != 4:
         raise ValueError(f"images must have shape (B, C, H, W), got {shape_of(images)}")
     for dim in (2, 3):

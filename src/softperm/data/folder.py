@@ -55,8 +55,8 @@ def read_image(path: str | Path, *, size: int | tuple[int, int] | None, channels
         size = (size, size)
     if size is not None and len(size) != 2:
         raise ValueError(f"size must be a side or a pair (height, width), got {size}")
-    for side in size or ():
-        require_positive_int(side, "size")
+    if size is not None:
+        size = (require_positive_int(size[0], "size"), require_positive_int(size[1], "size"))
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is no file")
     try:
@@ -124,7 +124,7 @@ def load_folder(
         FileNotFoundError: no/such/folder is no folder
     """
     folder = Path(folder)
-    require_positive_int(size, "size")
+    size = require_positive_int(size, "size")
     _require_channels(channels)
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")

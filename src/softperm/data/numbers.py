@@ -43,8 +43,8 @@ def uniform_lists(
         >>> bool((lists >= 10).all() and (lists < 11).all())
         True
     """
-    require_positive_int(n_lists, "n_lists")
-    require_positive_int(n, "n")
+    n_lists = require_positive_int(n_lists, "n_lists")
+    n = require_positive_int(n, "n")
     if dtype not in (torch.float32, torch.float64):
         raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     ends = torch.tensor([low, high], dtype=dtype)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 
@@ -32,6 +31,10 @@ def match(
     scores: NDArray[np.float64], unmatched: NDArray[np.float64] | None = None
 ) -> NDArray[np.int64] | None:
     """The position of every item of one matrix, -1 for none; None where -inf forbids all."""
+    from scipy.optimize import (
+        linear_sum_assignment,  # it takes longer to import than all of softperm
+    )
+
     m, n = scores.shape
     perm = np.full(m, -1)
     full = scores if unmatched is None else _with_private_columns(scores, unmatched)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softperm._checks import is_plain
+from softperm._torch import is_plain
 from softperm.kernels import assignment, cpu, reference
 from softperm.kernels.reference import Problem, Settings, per_matrix
 
@@ -375,7 +375,8 @@ def sinkhorn(
     """
     x, tau, *sums = given
     tensors = [tensor for tensor in given if isinstance(tensor, Tensor)]
-    kernel, plain = _kernel(x, how.backend), is_plain(*tensors)
+    plain = is_plain(*tensors)
+    kernel: Any = _kernel(x, how.backend) if plain else None  # tracing does not follow the choice
     if not (plain and kernel is cpu):  # which takes one temperature for all as a number
         tau = per_matrix(tau, x)
     outputs: tuple[Tensor, Tensor | None, Tensor | None]

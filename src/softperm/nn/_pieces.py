@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 from torch import Tensor
 
 from softperm._checks import require_positive_int, shape_of
@@ -11,17 +13,12 @@ PieceShape = tuple[int, int, int, int]
 
 def piece_shape(in_channels: int, n_pieces: int, piece_size: int | tuple[int, int]) -> PieceShape:
     """(n, C, h, w), from arguments that a user gave."""
-    sides = (piece_size, piece_size) if isinstance(piece_size, int) else piece_size
+    sides = (piece_size, piece_size) if isinstance(piece_size, Integral) else piece_size
     if not isinstance(sides, tuple | list) or len(sides) != 2:
         raise TypeError(f"piece_size must be an int or a pair of ints, got {piece_size!r}")
-    height, width = sides
-    for value, name in (
-        (in_channels, "in_channels"),
-        (n_pieces, "n_pieces"),
-        (height, "piece_size"),
-        (width, "piece_size"),
-    ):
-        require_positive_int(value, name)
+    in_channels = require_positive_int(in_channels, "in_channels")
+    n_pieces = require_positive_int(n_pieces, "n_pieces")
+    height, width = (require_positive_int(side, "piece_size") for side in sides)
     return n_pieces, in_channels, height, width
 
 

@@ -45,12 +45,9 @@ class SinkhornNet(nn.Module):
 
     def __init__(self, tau: float = 1.0, n_iters: int = 20, noise_scale: float = 1.0) -> None:
         super().__init__()
-        require_positive_float(tau, "tau")
-        require_positive_int(n_iters, "n_iters")
-        require_noise_scale(noise_scale)
-        self.tau = tau
-        self.n_iters = n_iters
-        self.noise_scale = noise_scale
+        self.tau = require_positive_float(tau, "tau")
+        self.n_iters = require_positive_int(n_iters, "n_iters")
+        self.noise_scale = require_noise_scale(noise_scale)
 
     def log_alpha(self, items: Tensor) -> Tensor:
         r"""The scores of every item at every position, shape (\*, n, n)."""

@@ -65,8 +65,8 @@ class SinkhornConvNet(SinkhornNet):
     ) -> None:
         super().__init__(tau, n_iters, noise_scale)
         self.item_shape = piece_shape(in_channels, n_pieces, piece_size)
-        require_positive_int(hidden_channels, "hidden_channels")
-        require_positive_int(kernel_size, "kernel_size")
+        hidden_channels = require_positive_int(hidden_channels, "hidden_channels")
+        kernel_size = require_positive_int(kernel_size, "kernel_size")
         require_odd(kernel_size, "kernel_size")
         height, width = self.item_shape[2:]
         # A side of a single pixel has nothing to pool.
@@ -74,12 +74,12 @@ class SinkhornConvNet(SinkhornNet):
         # ReLU and maximum commute, so pooling first gives the same on a quarter of the numbers;
         # that and the memory format, in which pooling runs along channels, take a third off a step.
         self.encoder = nn.Sequential(
-            nn.Conv2d(in_channels, hidden_channels, kernel_size, padding=kernel_size // 2),
+            nn.Conv2d(self.item_shape[1], hidden_channels, kernel_size, padding=kernel_size // 2),
             nn.MaxPool2d(pool),
             nn.ReLU(),
         ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.features = (hidden_channels, height // pool[0], width // pool[1])
-        self.head = nn.Linear(math.prod(self.features), n_pieces, bias=False)
+        self.head = nn.Linear(math.prod(self.features), self.item_shape[0], bias=False)
 
     def log_alpha(self, items: Tensor) -> Tensor:
         r"""The logits of every piece, shape (\*, n, n).

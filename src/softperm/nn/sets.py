@@ -104,8 +104,9 @@ class PieceTransformer(SinkhornNet):
     ) -> None:
         super().__init__(tau, n_iters, noise_scale)
         self.item_shape = piece_shape(in_channels, n_pieces, piece_size)
-        for value, name in ((features, "features"), (layers, "layers"), (heads, "heads")):
-            require_positive_int(value, name)
+        features = require_positive_int(features, "features")
+        layers = require_positive_int(layers, "layers")
+        heads = require_positive_int(heads, "heads")
         if features % heads:
             raise ValueError(f"features must be a multiple of heads, {heads}, got {features}")
         self.encoder = nn.Sequential(
@@ -114,7 +115,7 @@ class PieceTransformer(SinkhornNet):
             nn.Linear(features, features),
         )
         self.blocks = nn.Sequential(*(_Block(features, heads) for _ in range(layers)))
-        self.head = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, n_pieces))
+        self.head = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, self.item_shape[0]))
 
     def log_alpha(self, items: Tensor) -> Tensor:
         r"""The logits of every piece, shape (\*, n, n).

@@ -45,9 +45,8 @@ class SinkhornSortNet(SinkhornNet):
         noise_scale: float = 1.0,
     ) -> None:
         super().__init__(tau, n_iters, noise_scale)
-        require_positive_int(n_items, "n_items")
-        require_positive_int(hidden_features, "hidden_features")
-        self.n_items = n_items
+        self.n_items = n_items = require_positive_int(n_items, "n_items")
+        hidden_features = require_positive_int(hidden_features, "hidden_features")
         self.scores = nn.Sequential(
             nn.Linear(1, hidden_features), nn.ReLU(), nn.Linear(hidden_features, n_items)
         )
@@ -127,7 +126,7 @@ class RelativeSortNet(SinkhornNet):
         noise_scale: float = 1.0,
     ) -> None:
         super().__init__(tau, n_iters, noise_scale)
-        require_positive_int(hidden_features, "hidden_features")
+        hidden_features = require_positive_int(hidden_features, "hidden_features")
         self.number_curve = _curve(hidden_features)
         self.position_curve = _curve(hidden_features)
         self.log_scale = nn.Parameter(torch.zeros(()))

@@ -10,12 +10,12 @@ from torch import Tensor
 from softperm._checks import (
     FLOAT_DTYPES,
     as_sample_shape,
-    can_read_values,
     require_float_matrix,
     require_log_alpha,
     require_noise_scale,
     shape_of,
 )
+from softperm._torch import can_read_values
 from softperm._typing import Float, Int64, SampleShape
 from softperm.ops._matching import matching
 from softperm.ops._options import Backend, Grad, check_tau
@@ -73,7 +73,7 @@ def _perturb(
 ) -> Tensor:
     """X + s eps, sample_shape + (*, n, n), in float32, or in float64 for float64."""
     require_log_alpha(log_alpha)
-    require_noise_scale(noise_scale)
+    noise_scale = require_noise_scale(noise_scale)
     dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
     x = log_alpha.to(dtype).expand(as_sample_shape(sample_shape) + log_alpha.shape)
     if noise_scale == 0:
@@ -90,6 +90,7 @@ def gumbel_sinkhorn(
     noise_scale: float = 1.0,
     sample_shape: SampleShape = (),
     generator: torch.Generator | None = None,
+    hard: bool = False,
     tol: float | None = None,
     backend: Backend = "auto",
     grad: Grad = "unrolled",
@@ -109,6 +110,8 @@ def gumbel_sinkhorn(
         noise_scale: Scale s of the noise; 0 makes it deterministic.
         sample_shape: Independent samples to draw of every matrix: an int or a shape.
         generator: Source of randomness; torch's global one when omitted.
+        hard: Give permutation matrices, with the gradient of the soft ones: `straight_through` of
+            the samples, as `hard` of `torch.nn.functional.gumbel_softmax`.
         tol: As in `sinkhorn`.
         backend: As in `sinkhorn`.
         grad: As in `sinkhorn`.
@@ -118,7 +121,7 @@ def gumbel_sinkhorn(
 
     Raises:
         TypeError, ValueError, RuntimeError: as `sinkhorn`; or `noise_scale` is negative, not finite
-            or not a number.
+            or not a number, or `hard` not a bool.
 
     Source: Mena et al., ICLR 2018, section 3.2 (Gumbel-Sinkhorn distribution).
 
@@ -127,14 +130,19 @@ def gumbel_sinkhorn(
         >>> P.shape
         torch.Size([10, 4, 3, 3])
         >>> torch.testing.assert_close(P.sum(-2), torch.ones(10, 4, 3))
+        >>> gumbel_sinkhorn(torch.zeros(3, 3), hard=True).sum(-1)
+        tensor([1., 1., 1.])
     """
+    if not isinstance(hard, bool):
+        raise TypeError(f"hard must be a bool, got {type(hard).__name__}")
     require_float_matrix(log_alpha, "log_alpha")
     check_tau(tau, log_alpha.shape[:-2])
     if isinstance(tau, Tensor):  # the sample dimensions come in front of those of tau
         batch_shape = torch.broadcast_shapes(log_alpha.shape[:-2], tau.shape)
         log_alpha = log_alpha.expand(batch_shape + log_alpha.shape[-2:])
     x = _perturb(log_alpha, noise_scale, sample_shape, generator)
-    return sinkhorn(x, tau, n_iters, tol=tol, backend=backend, grad=grad).to(log_alpha.dtype)
+    soft = sinkhorn(x, tau, n_iters, tol=tol, backend=backend, grad=grad)
+    return (straight_through(soft) if hard else soft).to(log_alpha.dtype)
 
 
 def gumbel_matching(

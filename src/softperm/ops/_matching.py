@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softperm._checks import can_read_values, require_float_matrix, shape_of
+from softperm._checks import require_float_matrix, shape_of
+from softperm._torch import can_read_values
 from softperm._typing import Float, Int64, Integer
 from softperm.kernels.dispatch import assignment_kernel, batched
 from softperm.ops._sizes import (

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softperm._checks import can_read_values, require_float_matrix, shape_of
+from softperm._checks import require_float_matrix, shape_of
+from softperm._torch import can_read_values
 from softperm.kernels.dispatch import assignment_kernel
 from softperm.ops._matching import refuse_infeasible, working_dtype
 from softperm.ops._sizes import require_broadcast, require_finite, require_number_or_tensor

@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from softperm._checks import FLOAT_DTYPES, can_read_values, shape_of
-from softperm.kernels import dispatch
+from softperm._checks import FLOAT_DTYPES, shape_of
+from softperm._torch import can_read_values
+from softperm.kernels import cpu, dispatch
 
 Backend = Literal["auto", "torch", "cpu", "triton"]
 _BACKENDS = ("auto", "torch", "cpu", "triton")
@@ -16,8 +17,8 @@ Grad = Literal["unrolled", "implicit"]
 _GRADS = ("unrolled", "implicit")
 
 
-def check_tau(tau: object, batch_shape: torch.Size) -> None:
-    """Refuse a temperature that is not positive or does not fit the batch."""
+def check_tau(tau: object, batch_shape: torch.Size) -> float | Tensor:
+    """The temperature; one that is not positive or does not fit the batch is refused."""
     if isinstance(tau, Tensor):
         if tau.dtype not in FLOAT_DTYPES:
             raise TypeError(f"tau must be a float or a floating tensor, got dtype {tau.dtype}")
@@ -30,28 +31,32 @@ def check_tau(tau: object, batch_shape: torch.Size) -> None:
                 f"tau must broadcast against the batch dimensions {tuple(batch_shape)} of "
                 f"log_alpha, got shape {shape_of(tau)}"
             ) from None
-    elif isinstance(tau, bool) or not isinstance(tau, int | float):
-        raise TypeError(f"tau must be a float or a floating tensor, got {type(tau).__name__}")
-    elif not 0 < tau < float("inf"):
+        return tau
+    number = as_float(tau, "tau", "a float or a floating tensor")
+    if not 0 < number < float("inf"):
         raise ValueError(f"tau must be positive and finite, got {tau}")
+    return number
 
 
-def check_tol(tol: object) -> None:
-    """Refuse a tolerance that is not None and not a positive number."""
+def check_tol(tol: object) -> float:
+    """The tolerance, 0 for None; one that is not a positive number is refused."""
     if tol is None:
-        return
-    if isinstance(tol, bool) or not isinstance(tol, int | float):
-        raise TypeError(f"tol must be None or a float, got {type(tol).__name__}")
-    if not 0 < tol < float("inf"):
+        return 0.0
+    number = as_float(tol, "tol", "None or a float")
+    if not 0 < number < float("inf"):
         raise ValueError(f"tol must be positive and finite, got {tol}")
+    return number
 
 
 def check_backend(backend: str, device: torch.device) -> None:
     """Refuse a backend that does not exist, or not on this device."""
     if backend not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}")
-    if backend == "cpu" and device.type != "cpu":
-        raise ValueError(f"backend cpu computes on the CPU, got log_alpha on {device}")
+    if backend == "cpu":
+        if device.type != "cpu":
+            raise ValueError(f"backend cpu computes on the CPU, got log_alpha on {device}")
+        if not cpu.is_available():
+            raise ValueError("backend cpu needs the compiled kernels, which are not installed")
     if backend == "triton":
         if not dispatch.HAS_TRITON:
             raise ValueError("backend triton needs the package triton, which is not installed")

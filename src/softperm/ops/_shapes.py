@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softperm._checks import can_read_values, first_index
+from softperm._checks import first_index
+from softperm._torch import can_read_values
 from softperm.kernels.reference import Problem, working_dtype
 from softperm.ops._sizes import (
     Side,

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from softperm._checks import (
-    can_read_values,
     require_float_matrix,
     require_positive_int,
     require_solvable,
     shape_of,
 )
+from softperm._torch import can_read_values
 from softperm._typing import Bool, Float, Int64, Integer
 from softperm.kernels import cpu, dispatch, implicit, reference
 from softperm.kernels.reference import Problem, Settings
@@ -113,13 +113,11 @@ def _solve(
 ) -> Tensor | tuple[Tensor, SinkhornInfo]:
     """Check the arguments, then iterate."""
     require_float_matrix(log_alpha, "log_alpha")
-    check_tau(tau, log_alpha.shape[:-2])
-    require_positive_int(n_iters, "n_iters")
-    check_tol(tol)
+    tau = check_tau(tau, log_alpha.shape[:-2])
+    how = Settings(require_positive_int(n_iters, "n_iters"), check_tol(tol), log, backend)
     check_backend(backend, log_alpha.device)
     check_grad(grad)
     given, cut = _pose(log_alpha, tau, shape, backend)
-    how = Settings(n_iters, float(tol or 0.0), log, backend)
     iters: Tensor | None
     error: Tensor | None
     if grad == "implicit":
@@ -137,7 +135,7 @@ def _solve(
     assert iters is not None
     assert error is not None
     # A matrix that stopped early has converged, also where rounding makes its error equal to tol.
-    converged = (error < (tol or 0.0)) | (iters < n_iters)
+    converged = (error < how.tol) | (iters < how.n_iters)
     return out, SinkhornInfo(iters, error, converged)
 
 

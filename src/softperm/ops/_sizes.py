@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softperm._checks import FLOAT_DTYPES, INDEX_DTYPES, can_read_values, shape_of
+from softperm._checks import FLOAT_DTYPES, INDEX_DTYPES, shape_of
+from softperm._torch import can_read_values
 
 
 def require_number_or_tensor(value: object, name: str) -> None:

@@ -1,22 +1,161 @@
-"""The operators on CPUs."""
+"""The operators on CPUs, compiled ahead: what a call needs, and which layout is quicker.
+
+Small matrices go in lanes, several at a time; larger ones, small batches and those that may stop
+early go along rows. Every matrix is done by scalings in its own dtype, failing that by scalings in
+float64, and failing that in the log domain, all in one call. See `src/layout.hpp`.
+"""
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Sequence
 from typing import Any
 
-from softperm.kernels import reference
+import torch
+from torch import Tensor
+
+from softperm._checks import require_solvable
+from softperm.kernels.cpu import library
+from softperm.kernels.cpu.library import is_available
+from softperm.kernels.reference import Problem, Settings
+
+__all__ = ["backward", "forward", "is_available"]
+
+# The largest side that is quicker in lanes than along rows, where there are many matrices.
+_LANES_UP_TO = {torch.float32: 64, torch.float64: 48}
+_MOST_KEPT = 1 << 27  # numbers, of scalings that are kept of iterations that may stop early
+
+# What the forward pass leaves for the reverse one, O(l (m + n)) numbers per matrix: how each was
+# done, and the scalings of every step.
+Scalings = list[Tensor]
+Result = tuple[Tensor, Tensor | None, Tensor | None, Scalings]
+
+_SIZES = ("batch", "m", "n", "n_iters", "kept", "log", "n_taus", "threads", "in_lanes")
+_ARRAYS = (
+    *("x", "taus", "log_rows", "log_columns", "out", "iters", "error"),
+    *("tier", "steps", "grad", "dx", "d_rows", "d_columns"),
+)
 
 
-def is_available() -> bool:
-    """Whether the compiled kernels are there."""
-    return False
+class Work(ctypes.Structure):
+    """What there is to do, as the compiled kernels read it; everything that is not given is 0."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in _SIZES),
+        *((name, ctypes.c_double) for name in ("tol", "tau")),
+        *((name, ctypes.c_void_p) for name in _ARRAYS),
+    )
 
 
-def forward(given: Any, how: Any, keep: bool = False, info: bool = True) -> Any:
-    given = given._replace(tau=reference.per_matrix(given.tau, given.x))
-    return reference.forward(given, how, keep, info)
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="cpu")
 
 
-def backward(grad: Any, given: Any, *args: Any) -> Any:
-    given = given._replace(tau=reference.per_matrix(given.tau, given.x))
-    return reference.backward(grad, given, *args)
+def _in_lanes(x: Tensor, batch: int, tol: float) -> bool:
+    """Whether lanes are quicker; a block of matrices takes no longer there than one does."""
+    largest = min(_LANES_UP_TO[x.dtype], 2 * batch + 8)
+    return tol == 0 and max(x.shape[-2:]) <= largest
+
+
+def _run(direction: str, given: Problem, how: Settings, kept: int, *arrays: Tensor | None) -> int:
+    """Call a kernel; the arrays are `out` and all that follow it in `Work`, all contiguous."""
+    x, tau, log_rows, log_columns = given
+    m, n = x.shape[-2:]
+    batch = x.numel() // (m * n)
+    taus = tau if isinstance(tau, Tensor) else None
+    sizes = (batch, m, n, how.n_iters, kept, how.log, 0 if taus is None else taus.numel())
+    work = Work(
+        *sizes,
+        torch.get_num_threads(),
+        _in_lanes(x, batch, how.tol),
+        how.tol,
+        0.0 if taus is not None else tau,
+        *(None if a is None else a.data_ptr() for a in (x, taus, log_rows, log_columns, *arrays)),
+    )
+    left = library.function(direction, x.dtype)(ctypes.byref(work))
+    if left < 0:
+        raise MemoryError(f"no memory for the working arrays of {batch} matrices of {m} x {n}")
+    return int(left)
+
+
+def _contiguous(given: Problem) -> Problem:
+    tensors = (t.contiguous() if isinstance(t, Tensor) else t for t in given)
+    return Problem(*tensors)  # type: ignore[arg-type]
+
+
+def _steps_to_keep(batch: int, m: int, n: int, how: Settings) -> int:
+    """All, unless the iteration may stop long before."""
+    if not how.tol:
+        return how.n_iters
+    return min(how.n_iters, max(_MOST_KEPT // (batch * (m + n)), 1))
+
+
+def _room(batch: int, m: int, n: int, kept: int, dtype: torch.dtype) -> Tensor:
+    """Room for scalings: batches in whole lanes, columns in whole vectors of any width.
+
+    For float32 there is room for both dtypes. What is not touched takes no memory.
+    """
+    matrices, width = -(-batch // 16) * 16, -(-n // 16) * 16
+    numbers = matrices * (kept * m + (kept + 1) * width)
+    return _empty((numbers * 3 // 2 if dtype == torch.float32 else numbers,), torch.float64)
+
+
+def forward(given: Problem, how: Settings, keep: bool = False, info: bool = True) -> Result:
+    """S (or log S) of every matrix, the iterations done, the largest row error, and for `keep` the
+    scalings of every step.
+
+    Without `info` the iterations and the error may be left out. Matrices that scalings cannot solve
+    are looked at: a ValueError says why nothing can.
+    """
+    x = given.x
+    shape, (m, n) = x.shape[:-2], x.shape[-2:]
+    if not x.numel():
+        iters = torch.full(shape, how.n_iters, device="cpu")
+        return torch.empty_like(x), iters, torch.zeros(shape, dtype=x.dtype, device="cpu"), []
+    given = _contiguous(given)
+    out, batch = torch.empty_like(given.x), x.numel() // (m * n)
+    in_lanes = _in_lanes(x, batch, how.tol)
+    iters = _empty(shape, torch.int64) if info or not in_lanes else None
+    error = _empty(shape, x.dtype) if info else None
+    tier = _empty((batch,), torch.uint8)
+    kept = _steps_to_keep(batch, m, n, how) if keep else 0
+    steps = _room(batch, m, n, kept, x.dtype) if keep else None
+    if _run("forward", given, how, kept, out, iters, error, tier, steps, *(None,) * 4):
+        require_solvable(given.x, given.tau, given.log_rows, given.log_columns)
+    if keep and kept < how.n_iters and int(iters.max()) > kept:  # type: ignore[union-attr]
+        return out, iters, error, []
+    return out, iters, error, [tier, steps] if steps is not None else []
+
+
+def backward(
+    grad: Tensor,
+    given: Problem,
+    iters: Tensor | None,
+    how: Settings,
+    out: Tensor | None = None,
+    scalings: Sequence[Tensor] = (),
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The exact gradient of the iterations done with respect to `x` and the logarithms of the sums
+    (None where both are all 1).
+
+    Where the result and the scalings were not kept they are computed again.
+    """
+    x, batch_shape = given.x, given.x.shape[:-2]
+    m, n = x.shape[-2:]
+    dx = torch.empty_like(x, memory_format=torch.contiguous_format)
+    d_rows = d_columns = None
+    if given.log_rows is not None or given.log_columns is not None:
+        d_rows = torch.zeros(*batch_shape, m, dtype=torch.float64, device="cpu")
+        d_columns = torch.zeros(*batch_shape, n, dtype=torch.float64, device="cpu")
+    if not x.numel():
+        return dx, d_rows, d_columns
+    given, grad = _contiguous(given), grad.contiguous()
+    if out is None or not scalings:
+        given_steps = how.n_iters if iters is None else int(iters.max())
+        how = how._replace(n_iters=given_steps)
+        out, iters, _, scalings = forward(given, how, keep=True)
+    tier, steps = scalings
+    kept = _steps_to_keep(tier.numel(), m, n, how)
+    arrays = (out.contiguous(), iters, None, tier, steps, grad, dx, d_rows, d_columns)
+    _run("backward", given, how, kept, *arrays)
+    return dx, d_rows, d_columns

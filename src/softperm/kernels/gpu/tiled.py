@@ -1,23 +1,30 @@
 """Sinkhorn on GPUs for matrices of any size: passes over the matrix in global memory.
 
 Every half step is one pass in the log domain over x itself: float64 sums X + u + v, of which only
-the exponential is taken in the dtype of x. Programs share out the lines, which are rows in one half
-of a step and columns in the other, and walk along them block by block. Nothing of the size of the
-matrix is stored but the result.
+the exponential is taken in the dtype of x. Nothing of the size of the matrix is stored but the
+result.
+
+A line's logarithm of a sum is kept in two parts, as the largest exponent and the sum relative to
+it: where X is huge their own sum loses the second, and lines divided by it would not sum to 1.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from softperm.kernels import reference
-from softperm.kernels.gpu.fused import rate_of
+from softperm.kernels.gpu.passes import (
+    entries_kernel,
+    gradient_kernel,
+    normalise_kernel,
+    reverse_half_kernel,
+)
+from softperm.kernels.reference import Problem, Settings
 
 _ROW_BLOCKS = {"LINES": 4, "ALONG": 512}
 _COLUMN_BLOCKS = {"LINES": 32, "ALONG": 64}
@@ -25,193 +32,151 @@ _TILES = {"LINES": 16, "ALONG": 128}
 _LAUNCH = {"num_warps": 4, "enable_fp_fusion": True}
 
 
-@triton.jit
-def _scaled(x, rate, n, i, j, line, along):
-    """x rate at lines i and places j, float64; -inf outside. x points to a matrix."""
-    at = i.to(tl.int64)[:, None] * line + j.to(tl.int64)[None, :] * along
-    inside = (i[:, None] < n) & (j[None, :] < n)
-    return tl.load(x + at, mask=inside, other=float("-inf")).to(tl.float64) * rate
+class _Half(NamedTuple):
+    """What half a step leaves of its lines: the scalings and the sums in two parts."""
+
+    scalings: Tensor
+    tops: Tensor
+    totals: Tensor
+
+    def at(self, t: int) -> _Half:
+        """That of step t."""
+        return _Half(*(tensor[t] for tensor in self))
 
 
-@triton.jit
-def _vector(pointer, m, n, i):
-    """Entries i of the m-th vector, 0 outside."""
-    return tl.load(pointer + m * n + i, mask=i < n, other=0.0)
+def _reserve(x: Tensor, columns: bool, *steps: int) -> _Half:
+    shape = (*steps, *x.shape[:-2], x.shape[-1 if columns else -2])
+    scalings, tops = (torch.empty(shape, dtype=torch.float64, device=x.device) for _ in range(2))
+    return _Half(scalings, tops, x.new_empty(shape))
 
 
-@triton.jit
-def _probabilities(X, u, v, dtype: tl.constexpr):
-    """exp(X + u + v); the bound guards against rounding where X is huge."""
-    return tl.exp(tl.minimum(X + u[:, None] + v[None, :], 0.0).to(dtype))
-
-
-@triton.jit
-def normalise_kernel(
-    x, tau, v, out, n, line, along, LINES: tl.constexpr, ALONG: tl.constexpr
-):  # fmt: skip
-    """out = -logsumexp(X + v) along lines, v being the scalings across."""
-    m = tl.program_id(0).to(tl.int64)
-    i = tl.program_id(1) * LINES + tl.arange(0, LINES)
-    rate = rate_of(tau, m)
-    dtype: tl.constexpr = x.dtype.element_ty
-    top = tl.full((LINES,), float("-inf"), tl.float64)
-    total = tl.zeros((LINES,), dtype)
-    for start in range(0, n, ALONG):
-        j = start + tl.arange(0, ALONG)
-        y = _scaled(x + m * n * n, rate, n, i, j, line, along) + _vector(v, m, n, j)[None, :]
-        higher = tl.maximum(top, tl.max(y, 1))
-        shift = tl.where(higher == float("-inf"), 0.0, higher)
-        terms = tl.exp((y - shift[:, None]).to(dtype))
-        total = total * tl.exp((top - shift).to(dtype)) + tl.sum(terms, 1)
-        top = higher
-    total = tl.where(i < n, total, 1.0)
-    tl.store(out + m * n + i, -(top + tl.log(total).to(tl.float64)), mask=i < n)
-
-
-@triton.jit
-def reverse_half_kernel(
-    x, tau, u, v, w, earlier, iters, out, t, n, line, along,
-    COLUMNS: tl.constexpr, LINES: tl.constexpr, ALONG: tl.constexpr,
-):  # fmt: skip
-    """The gradient of u_t (COLUMNS: back through the column half) or of v_t, from w, the other one.
-
-    out = -sum exp(X + u + v) w along lines; the gradient of the last u starts from `earlier`. In
-    steps that a matrix did not do, that of u is 0 and that of v stays what it was.
-    """
-    m = tl.program_id(0).to(tl.int64)
-    i = tl.program_id(1) * LINES + tl.arange(0, LINES)
-    rate = rate_of(tau, m)
-    done = tl.load(iters + m)
-    dtype: tl.constexpr = x.dtype.element_ty
-    lines = _vector(u, m, n, i)
-    total = tl.zeros((LINES,), dtype)
-    for start in range(0, tl.where(t < done, n, 0), ALONG):
-        j = start + tl.arange(0, ALONG)
-        X = _scaled(x + m * n * n, rate, n, i, j, line, along)
-        P = _probabilities(X, lines, _vector(v, m, n, j), dtype)
-        total += tl.sum(P * _vector(w, m, n, j)[None, :], 1)
-    keeps = t + 1 == done if COLUMNS else t >= done
-    first = tl.where(keeps, _vector(earlier, m, n, i), 0.0)
-    tl.store(out + m * n + i, first - total, mask=i < n)
-
-
-@triton.jit
-def _tile(n, LINES: tl.constexpr, ALONG: tl.constexpr):
-    """Matrix, rows and columns of a program, the place of its entries, and which are inside."""
-    m = tl.program_id(0).to(tl.int64)
-    i = tl.program_id(1) * LINES + tl.arange(0, LINES)
-    j = tl.program_id(2) * ALONG + tl.arange(0, ALONG)
-    at = m * n * n + i.to(tl.int64)[:, None] * n + j[None, :]
-    return m, i, j, at, (i[:, None] < n) & (j[None, :] < n)
-
-
-@triton.jit
-def entries_kernel(
-    x, tau, u, v, grad, out, n,
-    LOG: tl.constexpr, TIMES: tl.constexpr, LINES: tl.constexpr, ALONG: tl.constexpr,
-):  # fmt: skip
-    """S or log S from the scalings; with TIMES, S times grad."""
-    m, i, j, at, inside = _tile(n, LINES, ALONG)
-    X = _scaled(x + m * n * n, rate_of(tau, m), n, i, j, n, 1)
-    if LOG:
-        y = X + _vector(u, m, n, i)[:, None] + _vector(v, m, n, j)[None, :]
-    else:
-        y = _probabilities(X, _vector(u, m, n, i), _vector(v, m, n, j), x.dtype.element_ty)
-        if TIMES:
-            y *= tl.load(grad + at, mask=inside, other=0.0)
-    tl.store(out + at, y, mask=inside)
-
-
-@triton.jit
-def gradient_kernel(
-    x, tau, us, vs, dus, dvs, iters, dx, n, size, LINES: tl.constexpr, ALONG: tl.constexpr
-):  # fmt: skip
-    """Take what the steps contribute from dx, which holds d / d log S; divide by tau."""
-    m, i, j, at, inside = _tile(n, LINES, ALONG)
-    rate = rate_of(tau, m)
-    X = _scaled(x + m * n * n, rate, n, i, j, n, 1)
-    dtype: tl.constexpr = x.dtype.element_ty
-    G = tl.load(dx + at, mask=inside, other=0.0)
-    before = _vector(vs, m, n, j)
-    for _ in range(tl.load(iters + m).to(tl.int32)):
-        vs += size  # of the vectors of one step, of all matrices
-        dvs += size
-        u, after = _vector(us, m, n, i), _vector(vs, m, n, j)
-        G -= _probabilities(X, u, after, dtype) * _vector(dvs, m, n, j)[None, :]
-        G -= _probabilities(X, u, before, dtype) * _vector(dus, m, n, i)[:, None]
-        us += size
-        dus += size
-        before = after
-    tl.store(dx + at, G.to(tl.float64) * rate, mask=inside)
-
-
-def _passes(x: Tensor, kernel: Any, *arguments: Any, columns: bool, **flags: Any) -> None:
+def _passes(given: Problem, kernel: Any, *arguments: Any, columns: bool, **flags: Any) -> None:
     """Launch a kernel along all rows, or along all columns."""
-    n = x.shape[-1]
+    x, (m, n) = given.x, given.x.shape[-2:]
     blocks = _COLUMN_BLOCKS if columns else _ROW_BLOCKS
-    strides = (1, n) if columns else (n, 1)
-    grid = (x.shape[:-2].numel(), triton.cdiv(n, blocks["LINES"]))
-    kernel[grid](x, *arguments, n, *strides, **flags, **blocks, **_LAUNCH)
+    sizes = (n, m, 1, n) if columns else (m, n, n, 1)
+    grid = (x.shape[:-2].numel() * triton.cdiv(sizes[0], blocks["LINES"]),)
+    kernel[grid](x, given.tau, *arguments, *sizes, **flags, **blocks, **_LAUNCH)
 
 
-def _normalise(x: Tensor, tau: Tensor, columns: bool, scalings: Tensor) -> Tensor:
-    """The scalings of the rows from those of the columns, or the other way round."""
-    out = torch.empty_like(scalings)
-    _passes(x, normalise_kernel, tau, scalings, out, columns=columns)
+def _tiles(kernel: Any, x: Tensor, *arguments: Any, **flags: Any) -> None:
+    """Launch a kernel on all tiles."""
+    m, n = x.shape[-2:]
+    tiles = triton.cdiv(m, _TILES["LINES"]) * triton.cdiv(n, _TILES["ALONG"])
+    kernel[(x.shape[:-2].numel() * tiles,)](x, *arguments, **flags, **_TILES, **_LAUNCH)
+
+
+def _normalise(given: Problem, columns: bool, across: Tensor, out: _Half | None = None) -> _Half:
+    """The half step of the rows from the scalings of the columns, or the other way round."""
+    sums = given.log_columns if columns else given.log_rows
+    out = _reserve(given.x, columns) if out is None else out
+    wanted, flags = given.tau if sums is None else sums, {"GIVEN": sums is not None}
+    _passes(given, normalise_kernel, across, wanted, *out, columns=columns, **flags)
     return out
 
 
-def _iterate(
-    x: Tensor, tau: Tensor, n_iters: int, tol: float
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """As in `reference`: the scalings of every step, and the steps done."""
-    start = torch.zeros(x.shape[:-1], dtype=torch.float64, device=x.device)
-    rows, columns = partial(_normalise, x, tau, False), partial(_normalise, x, tau, True)
-    return reference.iterate(rows, columns, start, n_iters, tol)
+def _start(x: Tensor) -> Tensor:
+    shape = (*x.shape[:-2], x.shape[-1])
+    return torch.zeros(shape, dtype=torch.float64, device=x.device)
 
 
-def _tiles(x: Tensor) -> tuple[int, int, int]:
-    n = x.shape[-1]
-    lines, along = triton.cdiv(n, _TILES["LINES"]), triton.cdiv(n, _TILES["ALONG"])
-    return x.shape[:-2].numel(), lines, along
+def _iterate(given: Problem, how: Settings) -> tuple[_Half, _Half, Tensor]:
+    """The last half steps of rows and columns of every matrix, and the steps done."""
+    batch, device = given.x.shape[:-2], given.x.device
+    rows, columns = partial(_normalise, given, False), partial(_normalise, given, True)
+    u = rows(_start(given.x))
+    v = columns(u.scalings)
+    iters = torch.ones(batch, dtype=torch.int64, device=device)
+    running = torch.ones(batch, dtype=torch.bool, device=device)
+    for _ in range(1, how.n_iters):
+        after = rows(v.scalings)
+        if how.tol > 0:
+            error = reference.row_error(u.scalings, after.scalings, given.log_rows)
+            running = running & ~(error < how.tol)
+            if not bool(running.any()):
+                break
+            u = _where(running, after, u)
+            v = _where(running, columns(u.scalings), v)
+        else:
+            u = after
+            v = columns(u.scalings)
+        iters += running
+    return u, v, iters
 
 
-def _entries(
-    x: Tensor, tau: Tensor, u: Tensor, v: Tensor, log: bool, grad: Tensor | None = None
-) -> Tensor:
-    """S or log S from the scalings, or S times grad."""
+def _where(running: Tensor, half: _Half, stopped: _Half) -> _Half:
+    keep = running.unsqueeze(-1)
+    return _Half(*(torch.where(keep, *pair) for pair in zip(half, stopped, strict=True)))
+
+
+def _entries(given: Problem, u: _Half, v: _Half, log: bool, grad: Tensor | None = None) -> Tensor:
+    """S or log S from the last half steps, or S times grad."""
+    x, tau, _, sums = given
     out = torch.empty_like(x)
+    flags = {"GIVEN": sums is not None, "LOG": log, "TIMES": grad is not None}
+    vectors = (u.scalings, v.tops, v.totals, tau if sums is None else sums)
     times = x if grad is None else grad
-    flags = {"LOG": log, "TIMES": grad is not None}
-    entries_kernel[_tiles(x)](x, tau, u, v, times, out, x.shape[-1], **flags, **_TILES, **_LAUNCH)
+    _tiles(entries_kernel, x, tau, *vectors, times, out, *x.shape[-2:], **flags)
     return out
 
 
-def forward(
-    x: Tensor, tau: Tensor, n_iters: int, tol: float, log: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _row_error(out: Tensor, given: Problem, log: bool) -> Tensor:
+    """The largest |row sum - wanted| of S or log S."""
+    if not log:
+        return reference.final_row_error(out, given.log_rows)
+    # Without the exponentials of all entries: the rows of log S, normalised, say what they sum to.
+    plain = Problem(out, torch.ones_like(given.tau))
+    sums = _normalise(plain, False, _start(out)).scalings.neg()
+    wanted = torch.zeros_like(sums) if given.log_rows is None else given.log_rows
+    error = (sums.exp() - wanted.exp()).abs()
+    return error.masked_fill(wanted == -torch.inf, 0).amax(-1)
+
+
+def forward(given: Problem, how: Settings) -> tuple[Tensor, Tensor, Tensor]:
     """S (or log S) of every matrix, the iterations done, and the largest row error."""
-    us, vs, iters = _iterate(x, tau, n_iters, tol)
-    error = reference.row_error(us[-1], _normalise(x, tau, False, vs[-1]))
-    return _entries(x, tau, us[-1], vs[-1], log), iters, error.to(x.dtype)
+    u, v, iters = _iterate(given, how)
+    out = _entries(given, u, v, how.log)
+    return out, iters, _row_error(out, given, how.log).to(out.dtype)
+
+
+def _again(given: Problem, steps: int) -> tuple[_Half, _Half, Tensor]:
+    """All half steps of rows and columns, and the column scalings before every step."""
+    us, vs = (_reserve(given.x, columns, steps) for columns in (False, True))
+    before = _start(given.x).repeat(steps, *(1,) * (given.x.dim() - 1))
+    for t in range(steps):
+        u = _normalise(given, False, before[t], us.at(t))
+        v = _normalise(given, True, u.scalings, vs.at(t))
+        if t + 1 < steps:
+            before[t + 1] = v.scalings
+    return us, vs, before
 
 
 def backward(
-    grad: Tensor, x: Tensor, tau: Tensor, iters: Tensor, n_iters: int, tol: float, log: bool
-) -> Tensor:
-    """The exact gradient of the iterations done with respect to x."""
-    u_steps, v_steps, _ = _iterate(x, tau, n_iters, tol)
-    us, vs = torch.stack(u_steps), torch.stack([torch.zeros_like(v_steps[0]), *v_steps])
-    dx = grad.clone() if log else _entries(x, tau, us[-1], vs[-1], False, grad)
-    dus, dvs = torch.empty_like(us, dtype=x.dtype), torch.empty_like(vs, dtype=x.dtype)
-    du = dx.sum(-1)
-    dvs[-1] = dx.sum(-2)
-    for t in reversed(range(len(us))):
-        arguments = (tau, us[t], vs[t + 1], dvs[t + 1], du, iters, dus[t], t)
-        _passes(x, reverse_half_kernel, *arguments, columns=False, COLUMNS=True)
-        arguments = (tau, vs[t], us[t], dus[t], dvs[t + 1], iters, dvs[t], t)
-        _passes(x, reverse_half_kernel, *arguments, columns=True, COLUMNS=False)
-    size = us[0].numel()
-    arguments = (tau, us, vs, dus, dvs, iters, dx, x.shape[-1], size)
-    gradient_kernel[_tiles(x)](x, *arguments, **_TILES, **_LAUNCH)
-    return dx
+    grad: Tensor, given: Problem, iters: Tensor, steps: int, how: Settings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The exact gradient of the iterations done, `steps` at most."""
+    us, vs, before = _again(given, steps)
+    last = [_Half(*(_of_last_step(tensor, iters) for tensor in half)) for half in (us, vs)]
+    dx = grad.clone() if how.log else _entries(given, *last, False, grad)
+    du, dv = dx.sum(-1), dx.sum(-2)
+    dus, dvs = torch.empty_like(us.totals), torch.empty_like(vs.totals)
+    dvs[-1] = torch.where((iters == steps).unsqueeze(-1), dv, 0) / vs.totals[-1]
+    by_row = partial(_passes, given, reverse_half_kernel, columns=False)
+    by_column = partial(_passes, given, reverse_half_kernel, columns=True)
+    for t in reversed(range(steps)):
+        u, v = us.at(t), vs.at(t)
+        by_row(u.scalings, v.tops, dvs[t], du, u.totals, iters, dus[t], t, t + 1)
+        if t > 0:
+            totals = vs.totals[t - 1]
+            by_column(before[t], u.tops, dus[t], dv, totals, iters, dvs[t - 1], t, t)
+    steps_of = (us.scalings, before, us.tops, vs.tops, dus, dvs)
+    sizes = (*given.x.shape[-2:], us.totals[0].numel(), vs.totals[0].numel())
+    _tiles(gradient_kernel, given.x, given.tau, *steps_of, iters, dx, *sizes)
+    d_rows, d_columns = ((w * half.totals).double().sum(0) for w, half in ((dus, us), (dvs, vs)))
+    return dx, d_rows, d_columns
+
+
+def _of_last_step(tensor: Tensor, iters: Tensor) -> Tensor:
+    """What a matrix has in the last step that it did, from all steps."""
+    at = (iters - 1)[None, ..., None].expand(1, *tensor.shape[1:])
+    return tensor.gather(0, at).squeeze(0)
