@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from softperm._checks import FLOAT_DTYPES, shape_of
+from softperm._checks import FLOAT_DTYPES, as_float, shape_of
 from softperm._torch import can_read_values
 from softperm.kernels import cpu, dispatch
 
