@@ -100,7 +100,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """What computes wherever a test leaves it to the library: every backend in turn."""
     chosen: str = request.param
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatch, "_best", lambda x: chosen)
+        patch.setattr(dispatch, "best", lambda x: chosen)
         yield chosen
 
 
@@ -112,6 +112,8 @@ class _Poisoned:
 
     @staticmethod
     def _fill(x: torch.Tensor) -> torch.Tensor:
+        if x.numel() > 1_000_000:  # room for much more than is used
+            return x
         if x.dtype.is_floating_point:
             return x.fill_(torch.nan)
         return x.fill_(True if x.dtype == torch.bool else torch.iinfo(x.dtype).min + 1)
@@ -128,7 +130,8 @@ def _compiled_kernels() -> Iterator[types.ModuleType]:
     for found in pkgutil.walk_packages(kernels.__path__, "softperm.kernels."):
         triton = found.name.startswith("softperm.kernels.gpu")
         compiled = found.name.count(".") > 2 or found.ispkg
-        if compiled and (dispatch.HAS_TRITON or not triton):
+        python = found.name.rpartition(".")[2].isidentifier()  # not a library beside the sources
+        if compiled and python and (dispatch.HAS_TRITON or not triton):
             yield importlib.import_module(found.name)
 
 

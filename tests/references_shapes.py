@@ -112,7 +112,7 @@ def _slices(value: Any, batch: tuple[int, ...], trailing: tuple[int, ...] = ()) 
     if value is None:
         return [None] * math.prod(batch)
     full = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-    full = full.expand(*batch, *trailing)
+    full = full.expand((*batch, *trailing))
     return list(full.reshape(math.prod(batch), *trailing))
 
 

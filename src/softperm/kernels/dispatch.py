@@ -33,11 +33,11 @@ def gpu_kernels() -> Any:
 def _kernel(x: Tensor, backend: str) -> Any:
     """The module that computes: `forward` and `backward`."""
     if backend == "auto":
-        backend = _best(x)
+        backend = best(x)
     return {"torch": reference, "cpu": cpu, "triton": None}[backend] or gpu_kernels()
 
 
-def _best(x: Tensor) -> str:
+def best(x: Tensor) -> str:
     """The quickest backend for the device of x."""
     if x.is_cpu:
         return "cpu" if cpu.is_available() else "torch"
@@ -48,7 +48,7 @@ def _best(x: Tensor) -> str:
 
 def assignment_kernel() -> Any:
     """The module that computes assignments, on the CPU: `match_batch` and `match_list`."""
-    return cpu if cpu.is_available() else assignment
+    return cpu if cpu.is_available() and hasattr(cpu, "match_batch") else assignment
 
 
 def _problem(x: Tensor, tau: Tensor, log_rows: Any, log_columns: Any) -> Problem:

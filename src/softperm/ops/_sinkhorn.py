@@ -15,7 +15,7 @@ from softperm._checks import (
 )
 from softperm._torch import can_read_values
 from softperm._typing import Bool, Float, Int64, Integer
-from softperm.kernels import cpu, dispatch, implicit, reference
+from softperm.kernels import dispatch, implicit, reference
 from softperm.kernels.reference import Problem, Settings
 from softperm.ops._options import Backend, Grad, check_backend, check_grad, check_tau, check_tol
 from softperm.ops._shapes import Cut, Shape, as_shape, check_shape, pose
@@ -48,7 +48,7 @@ def _needs_check(log_alpha: Tensor, backend: Backend) -> bool:
 
     The compiled kernels for CPUs notice it themselves.
     """
-    noticed = backend in ("auto", "cpu") and cpu.is_available()
+    noticed = backend == "cpu" or (backend == "auto" and dispatch.best(log_alpha) == "cpu")
     return not noticed and log_alpha.numel() > 0 and can_read_values(log_alpha)
 
 
