@@ -274,10 +274,31 @@ public:
     }
 };
 
+// Four rows: six ways to share the columns between the first two and the last two.
+template <class T> bool assign_four(const Matrix& a, T scale) {
+    static constexpr int PAIRS[6][2] = {{0, 1}, {0, 2}, {0, 3}, {1, 2}, {1, 3}, {2, 3}}; // k and 5 - k are disjoint
+    double x[4][4], highest = FORBIDDEN<double>;
+    for (int i = 0; i < 4; ++i)
+        for (int j = 0; j < 4; ++j) x[i][j] = static_cast<const T*>(a.x)[i * a.stride + j] * scale;
+    for (int k = 0; k < 6; ++k) {
+        const int *p = PAIRS[k], *q = PAIRS[5 - k];
+        const double first = x[0][p[0]] + x[1][p[1]], first_crossed = x[0][p[1]] + x[1][p[0]];
+        const double last = x[2][q[0]] + x[3][q[1]], last_crossed = x[2][q[1]] + x[3][q[0]];
+        const double sum = std::max(first, first_crossed) + std::max(last, last_crossed);
+        if (sum <= highest) continue;
+        highest = sum;
+        const bool c = first_crossed > first, d = last_crossed > last;
+        const int perm[] = {p[c], p[!c], q[d], q[!d]};
+        std::copy_n(perm, 4, a.perm);
+    }
+    return highest > FORBIDDEN<double>;
+}
+
 // Write the assignment of maximal sum; false where -inf forbids as many pairs as there must be.
 template <class T> bool assign(const Matrix& a, Arena& arena) {
     arena.reset(0);
     const T scale = safe_scale<T>(a);
+    if (a.m == 4 && a.n == 4 && !a.unmatched) return assign_four(a, scale);
     const bool turned = a.m > a.n && !a.unmatched;
     double* alone = a.unmatched ? arena.take<double>(a.m) : nullptr;
     for (int64_t i = 0; alone && i < a.m; ++i) alone[i] = double(static_cast<const T*>(a.unmatched)[i]) * scale;
