@@ -126,7 +126,8 @@ template <class T> class Assignment {
     int64_t start_at_zero() {
         int64_t left = 0;
         for (int64_t i = 0; i < m; ++i) {
-            const Offer offer = or_alone(i, best_of<V>(n, [&](int64_t at) { return load<V>(x + i * stride + at); }));
+            const T* row = x + i * stride;
+            const Offer offer = or_alone(i, best_of<V>(n, [&](int64_t at) { return load<V>(row + at); }));
             const bool free = offer.column == NOTHING || owner[offer.column] < 0;
             if (offer.next > -INFINITE && free) bid_for(i, offer);
             else now[left++] = i;
