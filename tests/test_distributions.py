@@ -258,7 +258,7 @@ def test_noise_of_the_documented_scale() -> None:
     [
         ({"log_alpha": [[0.0]]}, TypeError, "log_alpha must be a torch.Tensor"),
         ({"log_alpha": torch.zeros(2, 2).long()}, TypeError, "log_alpha must have a floating"),
-        ({"log_alpha": torch.zeros(2, 3)}, ValueError, "log_alpha must have shape"),
+        ({"log_alpha": torch.zeros(3)}, ValueError, "log_alpha must have shape"),
         ({"log_alpha": torch.full((2, 2), math.nan)}, ValueError, "log_alpha must be finite"),
         ({"noise_scale": -1.0}, ValueError, "noise_scale must be finite and at least 0"),
         ({"noise_scale": "1"}, TypeError, "noise_scale must be a float"),

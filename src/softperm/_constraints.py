@@ -15,6 +15,7 @@ __all__ = [
     "LogAlpha",
     "column_stochastic",
     "doubly_stochastic",
+    "partial_permutation",
     "permutation",
 ]
 
@@ -65,7 +66,9 @@ class DoublyStochastic(constraints.Constraint):
 
 
 class ColumnStochastic(constraints.Constraint):
-    """Square matrices of entries at least 0 whose columns sum to 1, in the rounding of their dtype.
+    """Matrices of entries at least 0 whose columns sum to 1, in the rounding of their dtype.
+
+    They are square, unless `sums` gives others (*, n), which columns have, or have `at_most`.
 
     A sum of n numbers is off by n + 4 units of rounding at most, and by what `exponent` adds: e^x
     is known to a share |x| of the unit of rounding that x was computed with.
@@ -73,20 +76,31 @@ class ColumnStochastic(constraints.Constraint):
 
     event_dim = 2
 
-    def __init__(self, exponent: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        exponent: Tensor | None = None,
+        sums: Tensor | None = None,
+        at_most: bool = False,
+    ) -> None:
         self.exponent = exponent
+        self.sums = sums
+        self.at_most = at_most
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
         """Whether each matrix is one, shape (*)."""
-        if not _is_square(value):
+        if value.dim() < 2 or (self.sums is None and not _is_square(value)):
             return _none(value)
-        atol: float | Tensor = (value.shape[-1] + 4) * torch.finfo(value.dtype).eps
+        if self.sums is not None and value.shape[-1] != self.sums.shape[-1]:
+            return _none(value)
+        wanted = value.new_ones(()) if self.sums is None else self.sums
+        atol: float | Tensor = (max(value.shape[-2:]) + 4) * torch.finfo(value.dtype).eps
         if self.exponent is not None:
             unit = torch.finfo(working_dtype(value)).eps
             atol = atol + 4 * unit * self.exponent.unsqueeze(-1)
-        error = (_at_least_single(value).sum(-2) - 1).abs()
-        return (error <= atol).all(-1) & (value >= 0).flatten(-2).all(-1)
+        error = _at_least_single(value).sum(-2) - wanted
+        error = error if self.at_most else error.abs()
+        return (error <= atol * wanted.clamp_min(1)).all(-1) & (value >= 0).flatten(-2).all(-1)
 
 
 class _Permutation(constraints.Constraint):
@@ -99,12 +113,23 @@ class _Permutation(constraints.Constraint):
         """Whether each matrix is one, shape (*)."""
         if not _is_square(value):
             return _none(value)
+        return partial_permutation.check(value) & (value.sum((-2, -1)) == value.shape[-1])
+
+
+class _PartialPermutation(constraints.Constraint):
+    """Matrices with at most one 1 in every row and column, and 0 elsewhere."""
+
+    event_dim = 2
+    is_discrete = True
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether each matrix is one, shape (*)."""
         binary = ((value == 0) | (value == 1)).flatten(-2).all(-1)
-        return binary & (value.sum(-1) == 1).all(-1) & (value.sum(-2) == 1).all(-1)
+        return binary & (value.sum(-1) <= 1).all(-1) & (value.sum(-2) <= 1).all(-1)
 
 
 class LogAlpha(constraints.Constraint):
-    """Square matrices of entries that are finite or -inf."""
+    """Matrices of entries that are finite or -inf."""
 
     event_dim = 2
 
@@ -116,3 +141,4 @@ class LogAlpha(constraints.Constraint):
 doubly_stochastic = DoublyStochastic()
 column_stochastic = ColumnStochastic()
 permutation = _Permutation()
+partial_permutation = _PartialPermutation()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
 from softperm._checks import (
+    require_float_matrix,
     require_log_alpha,
     require_noise_scale,
     require_positive_int,
@@ -19,12 +20,16 @@ from softperm._constraints import (
     LogAlpha,
     column_stochastic,
     doubly_stochastic,
+    partial_permutation,
     permutation,
 )
+from softperm._perturbed import Perturbed
 from softperm._typing import SampleShape
 from softperm.kernels.reference import working_dtype
 from softperm.ops import gumbel_matching, gumbel_sinkhorn, matching, sinkhorn
-from softperm.ops._options import check_tau
+from softperm.ops._matching import check_matching, matching_batch
+from softperm.ops._options import Backend, Grad, check_backend, check_grad, check_tau, check_tol
+from softperm.ops._shapes import Shape, check_shape, common_batch, only_counted, pose
 from softperm.permutations import permutation_matrix
 
 __all__ = [
@@ -33,64 +38,14 @@ __all__ = [
     "GumbelSinkhorn",
     "column_stochastic",
     "doubly_stochastic",
+    "partial_permutation",
     "permutation",
 ]
 
 _LARGEST_NOISE = 37.0  # of Gumbel noise made of float64 numbers on (0, 1)
 
 
-class _Perturbed(Distribution):
-    """A function of scores and Gumbel noise, of which nothing has a closed form."""
-
-    def _refuse(self, what: str, instead: str) -> NoReturn:
-        raise NotImplementedError(
-            f"{type(self).__name__} has no closed form of its {what}: it is an integral over all "
-            f"noise that leads to the same matrix. {instead}"
-        )
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Not known in closed form.
-
-        Raises:
-            NotImplementedError: always; it says what to use instead.
-        """
-        self._refuse(
-            "probability",
-            "Use that of the perturbed scores, torch.distributions.Gumbel(log_alpha, noise_scale)",
-        )
-
-    def entropy(self) -> Tensor:
-        """Not known in closed form.
-
-        Raises:
-            NotImplementedError: always; it says what to use instead.
-        """
-        self._refuse(
-            "entropy",
-            "To keep samples diverse, use that of the matrix of GumbelSinkhorn without noise, "
-            "torch.special.entr(d.noiseless).sum((-2, -1))",
-        )
-
-    @property
-    def mean(self) -> Tensor:
-        """Not known in closed form; averages of samples approach it.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        self._refuse("mean", "Use the average of samples, d.sample((1000,)).mean(0)")
-
-    @property
-    def mode(self) -> Tensor:
-        """Not known: nobody has shown that the matrix without noise is the most probable one.
-
-        Raises:
-            NotImplementedError: always; it says what to use instead.
-        """
-        self._refuse("mode", "Use d.noiseless, the sample without noise")
-
-
-class GumbelSinkhorn(_Perturbed):
+class GumbelSinkhorn(Perturbed):
     r"""Nearly doubly stochastic matrices: a differentiable relaxation of `GumbelMatching`.
 
     .. math:: S((X + s\,\varepsilon) / \tau), \quad \varepsilon_{ij} \text{ i.i.d. Gumbel}
@@ -99,11 +54,19 @@ class GumbelSinkhorn(_Perturbed):
     raise `NotImplementedError`.
 
     Arguments:
-        log_alpha: Scores X, any floating dtype, shape (\*, n, n).
+        log_alpha: Scores X, any floating dtype, shape (\*, m, n).
         tau: Temperature: a positive float, or a tensor that broadcasts against the batch
             dimensions.
         n_iters: Number of Sinkhorn iterations.
         noise_scale: Scale s of the noise.
+        row_sums: As in `sinkhorn`.
+        col_sums: As in `sinkhorn`.
+        slack: As in `sinkhorn`; it gets no noise.
+        n_rows: As in `sinkhorn`; the attribute `log_alpha` is -inf in what does not count.
+        n_cols: As in `sinkhorn`.
+        tol: As in `sinkhorn`.
+        backend: As in `sinkhorn`.
+        grad: As in `sinkhorn`.
         validate_args: As in `torch.distributions`.
 
     Raises:
@@ -129,24 +92,43 @@ class GumbelSinkhorn(_Perturbed):
         n_iters: int = 20,
         noise_scale: float = 1.0,
         *,
+        row_sums: float | Tensor | None = None,
+        col_sums: float | Tensor | None = None,
+        slack: float | Tensor | None = None,
+        n_rows: int | Tensor | None = None,
+        n_cols: int | Tensor | None = None,
+        tol: float | None = None,
+        backend: Backend = "auto",
+        grad: Grad = "unrolled",
         validate_args: bool | None = None,
     ) -> None:
+        require_float_matrix(log_alpha, "log_alpha")
+        tau = check_tau(tau, log_alpha.shape[:-2])
+        self._shape = Shape(row_sums, col_sums, slack, n_rows, n_cols)
+        check_shape(log_alpha, self._shape)
+        log_alpha = only_counted(log_alpha, n_rows, n_cols)
         require_log_alpha(log_alpha)
-        check_tau(tau, log_alpha.shape[:-2])
-        n_iters = require_positive_int(n_iters, "n_iters")
-        noise_scale = require_noise_scale(noise_scale)
+        self.n_iters = require_positive_int(n_iters, "n_iters")
+        self.noise_scale = require_noise_scale(noise_scale)
+        check_tol(tol)
+        check_backend(backend, log_alpha.device)
+        check_grad(grad)
+        self._how = {"tol": tol, "backend": backend, "grad": grad}
         if not isinstance(tau, Tensor):
             tau = log_alpha.new_tensor(tau, dtype=working_dtype(log_alpha))
-        batch_shape = torch.broadcast_shapes(log_alpha.shape[:-2], tau.shape)
-        self.log_alpha = log_alpha.expand(batch_shape + log_alpha.shape[-2:])
+        batch_shape = common_batch(log_alpha, tau, self._shape)
+        m, n = log_alpha.shape[-2:]
+        self.log_alpha = log_alpha.expand(*batch_shape, m, n)
         self.tau = tau.expand(batch_shape)
-        self.n_iters = n_iters
-        self.noise_scale = noise_scale
-        super().__init__(batch_shape, log_alpha.shape[-2:], validate_args=validate_args)
+        event_shape = torch.Size((m, n) if slack is None else (m + 1, n + 1))
+        super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
     @property
     def support(self) -> constraints.Constraint:
         """Matrices of entries at least 0 whose columns sum to 1, in the rounding of their dtype.
+
+        With sums or slack columns have these sums; where there are more columns than rows, or not
+        all lines count, they sum to 1 at most.
 
         Rows sum to n in all, and each to 1 only in the limit of many iterations. For n of 3 and
         more no number of them keeps all rows of all samples within any distance of 1, because the
@@ -157,17 +139,37 @@ class GumbelSinkhorn(_Perturbed):
             return column_stochastic
         largest = scores.masked_fill(scores.isneginf(), 0).abs().amax((-2, -1))
         largest = largest.to(working_dtype(scores)) + _LARGEST_NOISE * self.noise_scale
-        return ColumnStochastic(largest / self.tau.detach())
+        exponent, (m, n) = largest / self.tau.detach(), scores.shape[-2:]
+        if m == n and not any(given is not None for given in self._shape):
+            return ColumnStochastic(exponent)
+        posed = pose(scores, self.tau.detach(), self._shape)[0]
+        width = self.event_shape[-1]
+        sums = scores.new_ones(width, dtype=working_dtype(scores))
+        if posed.log_columns is not None:
+            sums = posed.log_columns.detach().exp()[..., :width]
+        exact = self._shape.has_sums or self._shape.slack is not None
+        at_most = not exact and (m < n or self._shape.ragged)
+        return ColumnStochastic(exponent, sums, at_most)
 
     @property
     def noiseless(self) -> Tensor:
-        """The sample without noise, S(X / tau), shape batch_shape + (n, n); differentiable."""
-        return sinkhorn(self.log_alpha, self.tau, self.n_iters)
+        """The sample without noise, S(X / tau), shape batch_shape + event_shape; differentiable."""
+        options: dict[str, Any] = self._shape._asdict() | self._how
+        matrix: Tensor = sinkhorn(self.log_alpha, self.tau, self.n_iters, **options)
+        return matrix
 
     def rsample(
-        self, sample_shape: SampleShape = (), *, generator: torch.Generator | None = None
+        self,
+        sample_shape: SampleShape = (),
+        *,
+        generator: torch.Generator | None = None,
+        hard: bool = False,
     ) -> Tensor:
-        """Differentiable samples, shape sample_shape + batch_shape + (n, n)."""
+        """Differentiable samples, shape sample_shape + batch_shape + event_shape.
+
+        `hard` as in `gumbel_sinkhorn`: permutation matrices with the gradient of the soft ones.
+        """
+        options: dict[str, Any] = self._shape._asdict() | self._how
         return gumbel_sinkhorn(
             self.log_alpha,
             self.tau,
@@ -175,12 +177,14 @@ class GumbelSinkhorn(_Perturbed):
             noise_scale=self.noise_scale,
             sample_shape=sample_shape,
             generator=generator,
+            hard=hard,
+            **options,
         )
 
     def sample(
         self, sample_shape: SampleShape = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Samples without a gradient, shape sample_shape + batch_shape + (n, n)."""
+        """Samples without a gradient, shape sample_shape + batch_shape + event_shape."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)
 
@@ -188,16 +192,18 @@ class GumbelSinkhorn(_Perturbed):
         """The same distribution with its batch dimensions expanded to `batch_shape`."""
         new: GumbelSinkhorn = self._get_checked_instance(GumbelSinkhorn, _instance)  # type: ignore[no-untyped-call]
         batch_shape = torch.Size(batch_shape)
-        new.log_alpha = self.log_alpha.expand(batch_shape + self.event_shape)
+        new.log_alpha = self.log_alpha.expand(batch_shape + self.log_alpha.shape[-2:])
         new.tau = self.tau.expand(batch_shape)
         new.n_iters = self.n_iters
         new.noise_scale = self.noise_scale
+        new._shape = self._shape
+        new._how = self._how
         super(GumbelSinkhorn, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
 
 
-class GumbelMatching(_Perturbed):
+class GumbelMatching(Perturbed):
     r"""Permutation matrices: the matching of scores perturbed by Gumbel noise.
 
     .. math:: M(X + s\,\varepsilon), \quad \varepsilon_{ij} \text{ i.i.d. Gumbel}
@@ -206,8 +212,11 @@ class GumbelMatching(_Perturbed):
     `NotImplementedError`.
 
     Arguments:
-        log_alpha: Scores X, any floating dtype, shape (\*, n, n).
+        log_alpha: Scores X, any floating dtype, shape (\*, m, n).
         noise_scale: Scale s of the noise.
+        unmatched: As in `matching`; it gets no noise.
+        n_rows: As in `matching`; the attribute `log_alpha` is -inf in what does not count.
+        n_cols: As in `matching`.
         validate_args: As in `torch.distributions`.
 
     Raises:
@@ -232,35 +241,50 @@ class GumbelMatching(_Perturbed):
         log_alpha: Tensor,
         noise_scale: float = 1.0,
         *,
+        unmatched: float | Tensor | None = None,
+        n_rows: int | Tensor | None = None,
+        n_cols: int | Tensor | None = None,
         validate_args: bool | None = None,
     ) -> None:
+        require_float_matrix(log_alpha, "log_alpha")
+        check_matching(log_alpha, unmatched, n_rows, n_cols)
+        log_alpha = only_counted(log_alpha, n_rows, n_cols)
         require_log_alpha(log_alpha)
-        noise_scale = require_noise_scale(noise_scale)
-        self.log_alpha = log_alpha
-        self.noise_scale = noise_scale
-        super().__init__(log_alpha.shape[:-2], log_alpha.shape[-2:], validate_args=validate_args)
+        self.noise_scale = require_noise_scale(noise_scale)
+        self._given = {"unmatched": unmatched, "n_rows": n_rows, "n_cols": n_cols}
+        batch_shape = matching_batch(log_alpha, **self._given)
+        self.log_alpha = log_alpha.expand(batch_shape + log_alpha.shape[-2:])
+        super().__init__(batch_shape, log_alpha.shape[-2:], validate_args=validate_args)
 
     @property
     def support(self) -> constraints.Constraint:
-        """Permutation matrices."""
-        return permutation
+        """Permutation matrices, partial ones where items or positions may be left over."""
+        m, n = self.event_shape
+        whole = m == n and all(given is None for given in self._given.values())
+        return permutation if whole else partial_permutation
+
+    def _matrix(self, perm: Tensor) -> Tensor:
+        return permutation_matrix(perm, self.log_alpha.dtype, self.event_shape[-1])
 
     @property
     def noiseless(self) -> Tensor:
-        """The sample without noise, M(X) as a matrix, shape batch_shape + (n, n)."""
-        return permutation_matrix(matching(self.log_alpha), self.log_alpha.dtype)
+        """The sample without noise, M(X) as a matrix, shape batch_shape + (m, n)."""
+        given: dict[str, Any] = self._given
+        return self._matrix(matching(self.log_alpha, **given))
 
     def sample(
         self, sample_shape: SampleShape = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Permutation matrices, dtype of `log_alpha`, shape sample_shape + batch_shape + (n, n)."""
+        """Permutation matrices, dtype of `log_alpha`, shape sample_shape + batch_shape + (m, n)."""
+        given: dict[str, Any] = self._given
         perm = gumbel_matching(
             self.log_alpha,
             noise_scale=self.noise_scale,
             sample_shape=sample_shape,
             generator=generator,
+            **given,
         )
-        return permutation_matrix(perm, self.log_alpha.dtype)
+        return self._matrix(perm)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> GumbelMatching:
         """The same distribution with its batch dimensions expanded to `batch_shape`."""
@@ -268,6 +292,7 @@ class GumbelMatching(_Perturbed):
         batch_shape = torch.Size(batch_shape)
         new.log_alpha = self.log_alpha.expand(batch_shape + self.event_shape)
         new.noise_scale = self.noise_scale
+        new._given = self._given
         super(GumbelMatching, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new

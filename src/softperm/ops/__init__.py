@@ -4,11 +4,12 @@ from softperm.ops._gumbel import (
     gumbel_matching,
     gumbel_sinkhorn,
     sample_gumbel,
-    straight_through,
 )
+from softperm.ops._info import SinkhornInfo
 from softperm.ops._matching import matching
 from softperm.ops._matching_list import matching_list
-from softperm.ops._sinkhorn import SinkhornInfo, log_sinkhorn, sinkhorn
+from softperm.ops._sinkhorn import log_sinkhorn, sinkhorn
+from softperm.ops._straight_through import straight_through
 
 __all__ = [
     "SinkhornInfo",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,15 +9,15 @@ from softperm._checks import (
     FLOAT_DTYPES,
     as_sample_shape,
     require_float_matrix,
-    require_log_alpha,
     require_noise_scale,
-    shape_of,
 )
-from softperm._torch import can_read_values
-from softperm._typing import Float, Int64, SampleShape
-from softperm.ops._matching import matching
+from softperm._typing import Float, Int64, Integer, SampleShape
+from softperm.ops._matching import check_matching, matching, matching_batch
 from softperm.ops._options import Backend, Grad, check_tau
+from softperm.ops._shapes import Shape, check_shape, common_batch
 from softperm.ops._sinkhorn import sinkhorn
+from softperm.ops._sizes import side
+from softperm.ops._straight_through import replace_by
 from softperm.permutations import permutation_matrix
 
 
@@ -71,8 +69,7 @@ def _perturb(
     sample_shape: SampleShape,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """X + s eps, sample_shape + (*, n, n), in float32, or in float64 for float64."""
-    require_log_alpha(log_alpha)
+    """X + s eps, sample_shape + (*, m, n), in float32, or in float64 for float64."""
     noise_scale = require_noise_scale(noise_scale)
     dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
     x = log_alpha.to(dtype).expand(as_sample_shape(sample_shape) + log_alpha.shape)
@@ -83,7 +80,7 @@ def _perturb(
 
 
 def gumbel_sinkhorn(
-    log_alpha: Float[Tensor, "*#batch n n"],
+    log_alpha: Float[Tensor, "*#batch m n"],
     tau: float | Float[Tensor, "*#batch"] = 1.0,
     n_iters: int = 20,
     *,
@@ -91,10 +88,15 @@ def gumbel_sinkhorn(
     sample_shape: SampleShape = (),
     generator: torch.Generator | None = None,
     hard: bool = False,
+    row_sums: float | Float[Tensor, "..."] | None = None,
+    col_sums: float | Float[Tensor, "..."] | None = None,
+    slack: float | Float[Tensor, "*#batch"] | None = None,
+    n_rows: int | Integer[Tensor, "*#batch"] | None = None,
+    n_cols: int | Integer[Tensor, "*#batch"] | None = None,
     tol: float | None = None,
     backend: Backend = "auto",
     grad: Grad = "unrolled",
-) -> Float[Tensor, "*sample_batch n n"]:
+) -> Float[Tensor, "*sample_batch rows columns"]:
     r"""Samples of the Gumbel-Sinkhorn distribution: differentiable, nearly doubly stochastic.
 
     .. math:: S((X + s\,\varepsilon) / \tau), \quad \varepsilon_{ij} \text{ i.i.d. Gumbel}
@@ -103,25 +105,34 @@ def gumbel_sinkhorn(
     `gumbel_matching`.
 
     Arguments:
-        log_alpha: Scores X, any floating dtype, shape (\*, n, n).
+        log_alpha: Scores X, any floating dtype, shape (\*, m, n).
         tau: Temperature: a positive float, or a tensor that broadcasts against the batch
             dimensions (differentiable).
         n_iters: Number of Sinkhorn iterations.
         noise_scale: Scale s of the noise; 0 makes it deterministic.
         sample_shape: Independent samples to draw of every matrix: an int or a shape.
         generator: Source of randomness; torch's global one when omitted.
-        hard: Give permutation matrices, with the gradient of the soft ones: `straight_through` of
-            the samples, as `hard` of `torch.nn.functional.gumbel_softmax`.
+        hard: Give permutation matrices, with the gradient of the soft ones, as `hard` of
+            `torch.nn.functional.gumbel_softmax`: the samples of `gumbel_matching` from a generator
+            in the same state. With `slack` it is the score of staying unmatched, and the lines of
+            slack say what does. Not together with given sums, which no permutation has.
+        row_sums: As in `sinkhorn`.
+        col_sums: As in `sinkhorn`.
+        slack: As in `sinkhorn`; it gets no noise.
+        n_rows: As in `sinkhorn`.
+        n_cols: As in `sinkhorn`.
         tol: As in `sinkhorn`.
         backend: As in `sinkhorn`.
         grad: As in `sinkhorn`.
 
     Returns:
-        Samples, dtype of `log_alpha`, shape sample_shape + (\*, n, n).
+        Samples, dtype of `log_alpha`, shape sample_shape + (\*, m, n), with `slack`
+        sample_shape + (\*, m + 1, n + 1).
 
     Raises:
-        TypeError, ValueError, RuntimeError: as `sinkhorn`; or `noise_scale` is negative, not finite
-            or not a number, or `hard` not a bool.
+        TypeError, ValueError, RuntimeError: as `sinkhorn`, with `hard` as `matching`; or
+            `noise_scale` is negative, not finite or not a number, or `hard` is not a bool, or sums
+            are given with it.
 
     Source: Mena et al., ICLR 2018, section 3.2 (Gumbel-Sinkhorn distribution).
 
@@ -136,38 +147,68 @@ def gumbel_sinkhorn(
     if not isinstance(hard, bool):
         raise TypeError(f"hard must be a bool, got {type(hard).__name__}")
     require_float_matrix(log_alpha, "log_alpha")
+    shape = Shape(row_sums, col_sums, slack, n_rows, n_cols)
+    if hard and shape.has_sums:
+        raise ValueError(
+            "hard needs rows and columns that sum to 1: not together with row_sums or col_sums"
+        )
     check_tau(tau, log_alpha.shape[:-2])
-    if isinstance(tau, Tensor):  # the sample dimensions come in front of those of tau
-        batch_shape = torch.broadcast_shapes(log_alpha.shape[:-2], tau.shape)
-        log_alpha = log_alpha.expand(batch_shape + log_alpha.shape[-2:])
-    x = _perturb(log_alpha, noise_scale, sample_shape, generator)
-    soft = sinkhorn(x, tau, n_iters, tol=tol, backend=backend, grad=grad)
-    return (straight_through(soft) if hard else soft).to(log_alpha.dtype)
+    check_shape(log_alpha, shape)
+    # The sample dimensions come in front of all others.
+    batch = common_batch(log_alpha, tau, shape)
+    full = log_alpha.expand(batch + log_alpha.shape[-2:])
+    x = _perturb(full, noise_scale, sample_shape, generator)
+    options = {"tol": tol, "backend": backend, "grad": grad}
+    soft: Tensor = sinkhorn(x, tau, n_iters, **shape._asdict(), **options)  # type: ignore[call-overload]
+    return (replace_by(_harden(x, shape), soft) if hard else soft).to(log_alpha.dtype)
+
+
+def _harden(x: Tensor, shape: Shape) -> Tensor:
+    """The matching of scores as matrices, with lines of slack for what is left over."""
+    x, slack = x.detach(), shape.slack
+    unmatched = slack.detach().unsqueeze(-1) if isinstance(slack, Tensor) else slack
+    perm = matching(x, unmatched=unmatched, n_rows=shape.n_rows, n_cols=shape.n_cols)
+    P = permutation_matrix(perm, x.dtype, x.shape[-1])
+    if slack is None:
+        return P
+    rows, columns = (
+        side(length, size, x.device)
+        for length, size in zip(x.shape[-2:], (shape.n_rows, shape.n_cols), strict=True)
+    )
+    row = columns.keep(1 - P.sum(-2), 0.0).unsqueeze(-2)
+    column = rows.keep(1 - P.sum(-1), 0.0).unsqueeze(-1)
+    pairs = P.sum((-2, -1))[..., None, None]
+    return torch.cat([torch.cat([P, column], -1), torch.cat([row, pairs], -1)], -2)
 
 
 def gumbel_matching(
-    log_alpha: Float[Tensor, "*#batch n n"],
+    log_alpha: Float[Tensor, "*#batch m n"],
     *,
     noise_scale: float = 1.0,
     sample_shape: SampleShape = (),
     generator: torch.Generator | None = None,
-) -> Int64[Tensor, "*sample_batch n"]:
+    unmatched: float | Float[Tensor, "..."] | None = None,
+    n_rows: int | Integer[Tensor, "*#batch"] | None = None,
+    n_cols: int | Integer[Tensor, "*#batch"] | None = None,
+) -> Int64[Tensor, "*sample_batch m"]:
     r"""Samples of the Gumbel-Matching distribution: hard permutations.
 
     .. math:: M(X + s\,\varepsilon), \quad \varepsilon_{ij} \text{ i.i.d. Gumbel}
 
-    Not differentiable. ``straight_through(gumbel_sinkhorn(...))`` gives, from a generator in the
-    same state, the same permutations as matrices, with the gradient of Gumbel-Sinkhorn (unless tau
-    is so small that entries underflow, see `straight_through`).
+    Not differentiable. ``gumbel_sinkhorn(..., hard=True)`` gives, from a generator in the same
+    state, the same permutations as matrices, with the gradient of Gumbel-Sinkhorn.
 
     Arguments:
-        log_alpha: Scores X, any floating dtype, shape (\*, n, n).
+        log_alpha: Scores X, any floating dtype, shape (\*, m, n).
         noise_scale: Scale s of the noise; 0 gives ``matching(log_alpha)``.
         sample_shape: Independent samples to draw of every matrix: an int or a shape.
         generator: Source of randomness; torch's global one when omitted.
+        unmatched: As in `matching`; it gets no noise.
+        n_rows: As in `matching`.
+        n_cols: As in `matching`.
 
     Returns:
-        Indices, int64, shape sample_shape + (\*, n).
+        Indices, int64, shape sample_shape + (\*, m); -1 for an item without a position.
 
     Raises:
         TypeError, ValueError: as `matching`; or `noise_scale` is negative, not finite or not a
@@ -179,63 +220,9 @@ def gumbel_matching(
         >>> gumbel_matching(torch.zeros(4, 3, 3), sample_shape=(10,)).shape
         torch.Size([10, 4, 3])
     """
-    return matching(_perturb(log_alpha, noise_scale, sample_shape, generator))
-
-
-class _StraightThrough(torch.autograd.Function):
-    """The hard matrix forwards, the identity backwards."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(soft: Tensor) -> Tensor:
-        # M(log S(X)) = M(X): log S differs from X by a constant a row and a column only.
-        scores = soft.clamp_min(torch.finfo(soft.dtype).tiny).log()
-        return permutation_matrix(matching(scores), soft.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return grads[0]
-
-
-def straight_through(soft: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:
-    r"""The most likely permutation of a soft one, with the gradient of the soft one.
-
-    .. math:: \text{forwards } M(\log \mathrm{soft}), \qquad
-        \text{backwards } \partial\,\mathrm{out} / \partial\,\mathrm{soft} = \mathrm{id}
-
-    For soft = S(X / tau) the forward value is M(X): the logarithm of S differs from X / tau only
-    by constants of rows and columns, which no permutation feels. That holds while no entry that
-    matters underflows: below about tau = 0.03 times the spread of X in float32, use `matching`.
-
-    Arguments:
-        soft: Doubly stochastic matrices, any floating dtype, shape (\*, n, n), entries at least 0.
-
-    Returns:
-        Permutation matrices, dtype of `soft`, shape (\*, n, n).
-
-    Raises:
-        TypeError: `soft` is not a floating-point tensor.
-        ValueError: it is not square, or holds NaN, infinities or entries below 0.
-
-    Source: Mena et al., ICLR 2018, section 3; the straight-through estimator of Bengio et al.
-        (2013), as in `torch.nn.functional.gumbel_softmax` with hard=True.
-
-    Example:
-        >>> soft = torch.tensor([[0.7, 0.3], [0.3, 0.7]], requires_grad=True)
-        >>> straight_through(soft)[0, 0].backward()
-        >>> soft.grad
-        tensor([[1., 0.],
-                [0., 0.]])
-    """
-    require_float_matrix(soft, "soft")
-    if can_read_values(soft) and not bool(((soft >= 0) & soft.isfinite()).all()):
-        raise ValueError(
-            f"soft must hold finite entries of at least 0, got others in shape {shape_of(soft)}"
-        )
-    hard: Tensor = _StraightThrough.apply(soft)  # type: ignore[no-untyped-call]
-    return hard
+    require_float_matrix(log_alpha, "log_alpha")
+    check_matching(log_alpha, unmatched, n_rows, n_cols)
+    batch = matching_batch(log_alpha, unmatched, n_rows, n_cols)
+    full = log_alpha.detach().expand(batch + log_alpha.shape[-2:])
+    x = _perturb(full, noise_scale, sample_shape, generator)
+    return matching(x, unmatched=unmatched, n_rows=n_rows, n_cols=n_cols)

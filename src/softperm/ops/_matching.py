@@ -91,7 +91,7 @@ def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, i
     return _matching(*batched(args, in_dims, info.batch_size)), 0
 
 
-def _check(log_alpha: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> None:
+def check_matching(log_alpha: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> None:
     """Refuse what does not fit the matrices."""
     *batch, m, n = log_alpha.shape
     if unmatched is not None:
@@ -105,19 +105,24 @@ def _check(log_alpha: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> None:
         check_size(n_cols, "n_cols", n, torch.Size(batch))
 
 
-def _expand(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> tuple[Any, ...]:
-    """All arguments with the batch dimensions that they broadcast to."""
-    m, n = x.shape[-2:]
+def matching_batch(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> torch.Size:
+    """The batch dimensions that all arguments broadcast to."""
     shapes = [x.shape[:-2], *(k.shape for k in (n_rows, n_cols) if isinstance(k, Tensor))]
     if isinstance(unmatched, Tensor):
         shapes.append(unmatched.shape[:-1])
     try:
-        batch = torch.broadcast_shapes(*shapes)
+        return torch.Size(torch.broadcast_shapes(*shapes))
     except RuntimeError:
         raise ValueError(
             f"the batch dimensions of log_alpha, n_rows, n_cols and unmatched must broadcast, got "
             f"{', '.join(str(tuple(shape)) for shape in shapes)}"
         ) from None
+
+
+def _expand(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> tuple[Any, ...]:
+    """All arguments with the batch dimensions that they broadcast to."""
+    m, n = x.shape[-2:]
+    batch = matching_batch(x, unmatched, n_rows, n_cols)
     sizes = [
         None if k is None else torch.as_tensor(k, device=x.device).detach().expand(batch)
         for k in (n_rows, n_cols)
@@ -185,7 +190,7 @@ def matching(
     x = log_alpha.detach()
     arguments: tuple[Any, ...] = (x, None, None, None)
     if not (unmatched is n_rows is n_cols is None):
-        _check(x, unmatched, n_rows, n_cols)
+        check_matching(x, unmatched, n_rows, n_cols)
         arguments = _expand(x, unmatched, n_rows, n_cols)
     # Dispatching an operator costs more than solving 64 small matrices.
     plain = all(can_read_values(tensor) for tensor in arguments if tensor is not None)

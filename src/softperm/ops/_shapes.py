@@ -25,6 +25,7 @@ from softperm.kernels.reference import Problem, working_dtype
 from softperm.ops._sizes import (
     Side,
     check_size,
+    counted_entries,
     require_broadcast,
     require_finite,
     require_number_or_tensor,
@@ -100,6 +101,13 @@ def check_shape(log_alpha: Tensor, shape: Shape) -> None:
         check_size(shape.n_rows, "n_rows", m, batch)
     if shape.n_cols is not None:
         check_size(shape.n_cols, "n_cols", n, batch)
+
+
+def only_counted(x: Tensor, n_rows: int | Tensor | None, n_cols: int | Tensor | None) -> Tensor:
+    """The scores, -inf in what does not count."""
+    m, n = x.shape[-2:]
+    counted = counted_entries(side(m, n_rows, x.device), side(n, n_cols, x.device))
+    return x if counted is None else torch.where(counted, x, -torch.inf)
 
 
 def common_batch(log_alpha: Tensor, tau: float | Tensor, shape: Shape) -> torch.Size:

@@ -1,0 +1,84 @@
+"""Hard matrices with the gradient of soft ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softperm._checks import require_float_matrix, shape_of
+from softperm._torch import can_read_values
+from softperm._typing import Float
+from softperm.ops._matching import matching
+from softperm.permutations import permutation_matrix
+
+
+class _Replaced(torch.autograd.Function):
+    """The hard matrix forwards, the identity from the soft one backwards."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(soft: Tensor, hard: Tensor) -> Tensor:
+        return hard.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+def replace_by(hard: Tensor, soft: Tensor) -> Tensor:
+    """The hard matrices, with the gradient of the soft ones."""
+    replaced: Tensor = _Replaced.apply(soft, hard)  # type: ignore[no-untyped-call]
+    return replaced
+
+
+def straight_through(soft: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m n"]:
+    r"""The most likely permutation of a soft one, with the gradient of the soft one.
+
+    .. math:: \text{forwards } M(\log \mathrm{soft}), \qquad
+        \text{backwards } \partial\,\mathrm{out} / \partial\,\mathrm{soft} = \mathrm{id}
+
+    For soft = S(X / tau) the forward value is M(X): the logarithm of S differs from X / tau only
+    by constants of rows and columns, which no permutation feels. That holds while no entry that
+    matters underflows: below about tau = 0.03 times the spread of X in float32, use `matching`.
+
+    Of m items and n positions, min(m, n) are paired. Which lines of the longer side stay without a
+    partner depends on the constants of that side, so that for m != n the forward value may differ
+    from M(X); ``gumbel_sinkhorn(..., hard=True)`` gives M(X) exactly, and knows `slack` and ragged
+    batches. The lines of slack are no items: leave them out, ``soft[..., :-1, :-1]``.
+
+    Arguments:
+        soft: Doubly stochastic matrices, any floating dtype, shape (\*, m, n), entries at least 0.
+
+    Returns:
+        Permutation matrices, dtype of `soft`, shape (\*, m, n).
+
+    Raises:
+        TypeError: `soft` is not a floating-point tensor.
+        ValueError: it has no two dimensions, or holds NaN, infinities or entries below 0.
+
+    Source: Mena et al., ICLR 2018, section 3; the straight-through estimator of Bengio et al.
+        (2013), as in `torch.nn.functional.gumbel_softmax` with hard=True.
+
+    Example:
+        >>> soft = torch.tensor([[0.7, 0.3], [0.3, 0.7]], requires_grad=True)
+        >>> straight_through(soft)[0, 0].backward()
+        >>> soft.grad
+        tensor([[1., 0.],
+                [0., 0.]])
+    """
+    require_float_matrix(soft, "soft")
+    if can_read_values(soft) and not bool(((soft >= 0) & soft.isfinite()).all()):
+        raise ValueError(
+            f"soft must hold finite entries of at least 0, got others in shape {shape_of(soft)}"
+        )
+    # M(log S(X)) = M(X): log S differs from X by a constant per row and per column only.
+    scores = soft.detach().clamp_min(torch.finfo(soft.dtype).tiny).log()
+    hard = permutation_matrix(matching(scores), soft.dtype, soft.shape[-1])
+    return replace_by(hard, soft)
