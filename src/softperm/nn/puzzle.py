@@ -10,7 +10,7 @@ from torch import Tensor
 
 from softperm.nn.base import SinkhornNet
 from softperm.nn.conv import SinkhornConvNet
-from softperm.nn.sets import PieceTransformer
+from softperm.nn.transformer import PieceTransformer
 from softperm.puzzles import split
 
 NetName = Literal["conv", "transformer"]
