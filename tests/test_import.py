@@ -55,7 +55,18 @@ FLOORS = {
     "program": 5,
 }
 # In the program the same holds: each of these knows those before it.
-ROOMS = ("presets", "tasks", "training", "report", "reproduce", "commands", "cli")
+ROOMS = (
+    "schema",
+    "readers",
+    "presets",
+    "tasks",
+    "training",
+    "report",
+    "reproduce",
+    "commands",
+    "errors",
+    "cli",
+)
 
 
 def modules() -> dict[str, Path]:

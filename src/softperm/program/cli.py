@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from softperm.program.errors import give_up_output, guarded
 from softperm.program.presets import preset_file, preset_names
 
 if TYPE_CHECKING:
@@ -18,39 +20,56 @@ _TABLES = (("jigsaw", "pieces", "Pieces a side"), ("sorting", "n", "Numbers in a
 
 
 def _given(argv: Sequence[str]) -> argparse.Namespace:
-    """The options that decide which files the defaults of the others come from."""
+    """The options that decide what the defaults of the others are."""
     scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     scout.add_argument("--preset")
+    scout.add_argument("--config", action="append", default=[])
     scout.add_argument("--out")
     scout.add_argument("--resume", action="store_true")
-    return scout.parse_known_args(argv)[0]
+    given = scout.parse_known_args(argv)[0]
+    given.task = argv[1] if list(argv[:1]) == ["train"] and len(argv) > 1 else None
+    return given
 
 
-def _default_files(task: str, given: argparse.Namespace) -> list[str | os.PathLike[str]]:
-    """Sources of default settings, weakest first: the preset, then the run to resume."""
-    from softperm.program.training.run import Run
+def _defaults(task: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Default settings: those of the run to resume, and over them those of the preset.
 
-    paths: list[Path] = []
-    if given.preset in preset_names(task):
-        paths.append(preset_file(task, given.preset))
+    A preset that says something else than the run is so found out like any other setting.
+    """
+    from softperm.program.readers import read_yaml
+    from softperm.program.schema import check
+    from softperm.program.training.config import TrainConfig
+    from softperm.program.training.run import TASKS, Run
+
+    kinds = (TASKS[task][0], TrainConfig)
+    for name in given.config:  # they are read by the parser; here they are only checked
+        check(read_yaml(Path(name)), name, *kinds)
+    values: dict[str, Any] = {}
     if given.resume and given.out:
         run = Run(Path(given.out))
-        if run.holds(task):
-            paths.append(run.config_file)
-    return [*paths]
+        if run.describe()[0] == task:
+            for settings in run.settings():
+                values.update(asdict(settings))
+    if given.preset in preset_names(task):
+        path = preset_file(task, given.preset)
+        values.update(check(read_yaml(path), path, *kinds))
+    return values
+
+
+def _new_parser(**options: Any) -> ArgumentParser:
+    """A parser that raises its errors and takes no shortened names."""
+    from jsonargparse import ArgumentParser
+
+    return ArgumentParser(exit_on_error=False, allow_abbrev=False, **options)
 
 
 def _train_parser(task: str, given: argparse.Namespace) -> ArgumentParser:
-    from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
+    from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 
     from softperm.program.training.config import TrainConfig
     from softperm.program.training.run import TASKS
 
-    parser = ArgumentParser(
-        exit_on_error=False,
-        description=f"Train on the {task} task.",
-        default_config_files=_default_files(task, given),
-    )
+    parser = _new_parser(description=f"Train on the {task} task.")
     names = preset_names(task)
     parser.add_argument("--preset", choices=names, help=f"Named settings: {', '.join(names)}.")
     parser.add_argument("--config", action=ActionConfigFile, help="A YAML file of settings.")
@@ -62,16 +81,15 @@ def _train_parser(task: str, given: argparse.Namespace) -> ArgumentParser:
     )
     parser.add_class_arguments(TASKS[task][0])
     parser.add_class_arguments(TrainConfig)
+    if given.task == task:
+        parser.set_defaults(_defaults(task, given))
     return parser
 
 
 def _reproduce_parser(table: str, size: str, help_size: str) -> ArgumentParser:
-    from jsonargparse import ArgumentParser
-
     from softperm.program.training.config import Device
 
-    parser = ArgumentParser(
-        exit_on_error=False,
+    parser = _new_parser(
         description=f"Train and measure the cells of the {table} table; finished ones are kept.",
     )
     parser.add_argument(f"--{size}", type=int, nargs="+", help=f"{help_size}; all when omitted.")
@@ -93,37 +111,30 @@ def _reproduce_parser(table: str, size: str, help_size: str) -> ArgumentParser:
 
 
 def _parser(given: argparse.Namespace) -> ArgumentParser:
-    from jsonargparse import ArgumentParser
-
     import softperm
     from softperm.nn.pretrained import pretrained_names
     from softperm.program.training.config import Device
     from softperm.program.training.run import TASKS
 
     either = f"or a pretrained network: {', '.join(pretrained_names())}."
-    parser = ArgumentParser(
+    parser = _new_parser(
         prog="softperm",
         description="Train, evaluate and use networks that find permutations.",
         version=softperm.__version__,
-        exit_on_error=False,
     )
     commands = parser.add_subcommands(dest="command")
 
-    train = ArgumentParser(exit_on_error=False, description="Train a network on a task.")
+    train = _new_parser(description="Train a network on a task.")
     commands.add_subcommand("train", train, help="Train a network.")
     tasks = train.add_subcommands(dest="task")
     for name in TASKS:
         tasks.add_subcommand(name, _train_parser(name, given), help=f"Train on {name}.")
 
-    evaluate = ArgumentParser(
-        exit_on_error=False, description="Print all metrics of a run over its whole test set."
-    )
+    evaluate = _new_parser(description="Print all metrics of a run over its whole test set.")
     evaluate.add_argument("run", type=str, help=f"Folder of the run, {either}")
     commands.add_subcommand("evaluate", evaluate, help="Evaluate a trained network.")
 
-    solve = ArgumentParser(
-        exit_on_error=False, description="Scramble and restore pictures with a trained network."
-    )
+    solve = _new_parser(description="Scramble and restore pictures with a trained network.")
     solve.add_argument("run", type=str, help=f"Folder of a jigsaw run, {either}")
     solve.add_argument("images", type=str, nargs="+", help="Pictures, PNG or JPEG.")
     solve.add_argument(
@@ -137,9 +148,7 @@ def _parser(given: argparse.Namespace) -> ArgumentParser:
     solve.add_argument("--seed", type=int, default=0, help="Seed of the scrambles.")
     commands.add_subcommand("solve", solve, help="Restore scrambled pictures.")
 
-    reproduce = ArgumentParser(
-        exit_on_error=False, description="Train and measure a table of the paper again."
-    )
+    reproduce = _new_parser(description="Train and measure a table of the paper again.")
     commands.add_subcommand("reproduce", reproduce, help="Reproduce a table of the paper.")
     tables = reproduce.add_subcommands(dest="table")
     for name, size, text in _TABLES:
@@ -167,33 +176,29 @@ def _run(settings: Namespace) -> int:
     return commands.solve(**options)
 
 
-def _fail(message: str, code: int) -> int:
-    print(f"softperm: error: {' '.join(message.split())}", file=sys.stderr)
-    return code
+def _work(argv: Sequence[str]) -> int:
+    """Read the arguments and do as they say."""
+    return _run(_parser(_given(argv)).parse_args(list(argv)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; the exit code is 0 when all went well, 2 for wrong arguments, else 1.
+    """Run the program.
 
     Arguments:
         argv: The arguments; those of the process when omitted.
 
     Returns:
-        The exit code.
+        The exit code: 0 when all went well, else one of `softperm.program.errors.Code`, or 128 +
+        the signal that asked to stop.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        import jsonargparse  # noqa: F401
-    except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed: pip install 'softperm[train]'", 1)
-    try:
-        settings = _parser(_given(argv)).parse_args(argv)
-    except argparse.ArgumentError as error:
-        return _fail(str(error), 2)
-    try:
-        return _run(settings)
-    except (ValueError, TypeError, OSError) as error:
-        return _fail(str(error), 1)
+    if argv is not None:
+        return guarded(lambda: _work(argv))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files may hold what a terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    code = guarded(lambda: _work(sys.argv[1:]))
+    give_up_output()
+    return code
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
-from rich.console import Console
 from torch import Tensor
 
 from softperm._files import replacing
@@ -20,7 +19,9 @@ from softperm.ops import warm_up
 from softperm.permutations import apply_permutation
 from softperm.plotting import plot_puzzles, save
 from softperm.program import report
-from softperm.program.training.config import Device, TrainConfig, pick_device
+from softperm.program.schema import require_within
+from softperm.program.training.bar import PlainConsole
+from softperm.program.training.config import LARGEST_SEED, Device, TrainConfig, pick_device
 from softperm.program.training.run import TASKS, Run
 from softperm.puzzles import assemble, identical_pieces, scramble
 
@@ -30,16 +31,12 @@ def _pick(config_class: type, options: dict[str, Any]) -> dict[str, Any]:
     return {field.name: options[field.name] for field in fields(config_class)}
 
 
-def _prepare(run: Run, task: str, resume: bool, settings: dict[str, Any]) -> None:
-    """Refuse what would destroy a run, or continue one that is not there."""
-    if resume:
-        if run.describe()[0] != task:
-            raise ValueError(f"{run.folder} holds a {run.describe()[0]} run, got train {task}")
-        run.require_settings(settings)
-    elif run.config_file.exists():
-        raise ValueError(
-            f"{run.folder} holds a run already: add --resume to continue it, or give another --out"
-        )
+def _require_run(run: Run, task: str, settings: dict[str, Any]) -> None:
+    """Refuse to continue a run of another task or with other settings."""
+    name = run.describe()[0]
+    if name != task:
+        raise ValueError(f"{run.folder} holds a {name} run, got train {task}")
+    run.require_settings(settings)
 
 
 def train(task_name: str, options: dict[str, Any]) -> int:
@@ -56,17 +53,23 @@ def train(task_name: str, options: dict[str, Any]) -> int:
     if resume and not options["out"]:
         raise ValueError("--resume needs --out, the folder of the run to continue")
     run = Run(Path(options["out"] or Path("runs") / (options["preset"] or task_name)))
-    _prepare(run, task_name, resume, {**asdict(task_config), **asdict(config)})
-    task = task_class(task_config)  # type: ignore[arg-type]
-    if not resume:
+    if resume:
+        _require_run(run, task_name, {**asdict(task_config), **asdict(config)})
+        task = run.load_task()
+    else:
+        run.require_new()
+        task = task_class(task_config)  # type: ignore[arg-type]
+
+    def create() -> None:
         run.create(task_name, task, task_config, config)
-    with Console().status("compiling kernels, the first time only"):
+
+    with PlainConsole().status("compiling kernels, the first time only"):
         warm_up(task.n_items, torch.float32)
     try:
-        train_network(task, config, run, resume=resume)
-    except Stopped:
+        train_network(task, config, run, resume=resume, create=None if resume else create)
+    except Stopped as stopped:
         print(f"stopped; continue with: softperm train {task_name} --out {run.folder} --resume")
-        return 130
+        return 128 + stopped.signum
     return evaluate(str(run.folder), config.device)
 
 
@@ -84,13 +87,12 @@ def evaluate(run: str, device: Device = "auto") -> int:
     """Print all metrics over the whole test set, and write the pictures."""
     folder, out = _find(run)
     task = folder.load_task()
-    net = task.make_net()
-    folder.load_weights(net)
+    net = folder.load_net(task.make_net)
     target = pick_device(device)
     net.to(target)
     metrics = task.evaluate(net, target)
     pictures = report.draw(task, net, target, Run(out))
-    Console().print(report.metrics_table(metrics))
+    PlainConsole().print(report.metrics_table(metrics))
     for path in pictures:
         print(f"wrote {path}")
     print(report.metrics_line(metrics))
@@ -100,9 +102,9 @@ def evaluate(run: str, device: Device = "auto") -> int:
 def _load_puzzle(run: Run) -> Puzzle:
     """The puzzle of a jigsaw run."""
     name, model = run.describe()
-    if name != "jigsaw":
+    if not isinstance(model, Puzzle):
         raise ValueError(f"solve needs a jigsaw run, got a {name} run in {run.folder}")
-    return Puzzle.from_json(model)
+    return model
 
 
 def _save_image(image: Tensor, path: Path) -> Path:
@@ -132,10 +134,10 @@ def solve(
     device: Device = "auto",
 ) -> int:
     """Restore pictures and write them side by side with the original and the scrambled ones."""
+    require_within(seed, "seed", 0, LARGEST_SEED)
     folder, home = _find(run)
     puzzle = _load_puzzle(folder)
-    net = puzzle.make_net()
-    folder.load_weights(net)
+    net = folder.load_net(puzzle.make_net)
     target_device = pick_device(device)
     net.to(target_device).eval()
     generator = torch.Generator().manual_seed(seed)

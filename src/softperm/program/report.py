@@ -17,6 +17,7 @@ from softperm.program.training.run import Run
 from softperm.puzzles import assemble, identical_pieces
 
 _EXAMPLES = 6
+_CURVES = ("epoch", "loss", "kendall_tau", "prop_wrong", "prop_any_wrong")
 _FAILURE_COLUMNS = ("original", "scrambled", "restored", "difference")
 _UP_TO_IDENTICAL = "_up_to_identical"
 
@@ -44,7 +45,7 @@ def metrics_line(metrics: dict[str, float]) -> str:
 
 def draw_curves(run: Run) -> list[Path]:
     """Training curves, once an epoch is finished."""
-    rows = run.read_metrics()
+    rows = run.read_metrics(*_CURVES)
     if not rows:
         return []
     return [save(plot_curves(rows), run.folder / "curves.png")]

@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
 from torch import Tensor
 
 from softperm.nn import SinkhornNet, SinkhornSortNet
+from softperm.program.training import loop
 from softperm.program.training.config import TrainConfig, pick_device
 from softperm.program.training.loop import Stopped, train
 from softperm.program.training.run import Run
+from softperm.program.training.streams import stream_seed
 
 CONFIG = TrainConfig(epochs=3, batch_size=8, lr=0.01, schedule="one_cycle", device="cpu")
 
@@ -113,6 +117,38 @@ def test_a_run_with_two_optimizers_resumes_too(tmp_path: Path) -> None:
     assert_same_run(run, whole)
 
 
+def test_the_scale_of_16_bit_gradients_resumes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scale doubles every other step here; begun anew, it would be smaller."""
+    scalers: list[torch.amp.GradScaler] = []
+    scales: dict[str, list[float]] = {"whole": [], "parts": []}
+
+    def fabric(**_: object) -> Fabric:
+        scalers.append(torch.amp.GradScaler("cpu", init_scale=1.0, growth_interval=2))
+        plugin = MixedPrecision("16-mixed", "cpu", scalers[-1])
+        return Fabric(accelerator="cpu", devices=1, plugins=[plugin])
+
+    class Scaled(ToyTask):
+        def __init__(self, name: str, stop_at: int | None = None) -> None:
+            super().__init__(stop_at)
+            self.scales = scales[name]
+
+        def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
+            self.scales.append(scalers[-1].get_scale())
+            return super().loss(net, batch, generator)
+
+    monkeypatch.setattr(loop, "Fabric", fabric)
+    whole, run = Run(tmp_path / "whole"), Run(tmp_path / "stopped")
+    train(Scaled("whole"), CONFIG, whole)
+    with pytest.raises(Stopped):
+        train(Scaled("parts", stop_at=8), CONFIG, run)
+    train(Scaled("parts"), CONFIG, run, resume=True)
+    assert scales["parts"] == scales["whole"]
+    assert scales["whole"][8] > scales["whole"][0]
+    assert_same_run(run, whole)
+
+
 @pytest.mark.skipif(not HAS_MUON, reason="PyTorch before 2.9")
 def test_a_checkpoint_of_one_optimizer_is_not_one_of_two(
     tmp_path: Path, uninterrupted: Run
@@ -142,7 +178,7 @@ def test_muon_moves_all_directions_of_a_matrix_alike_and_leaves_vectors_to_adam(
 ) -> None:
     lr, decay = 0.01, 0.1
     config = TrainConfig(epochs=1, batch_size=40, lr=lr, optimizer="muon", device="cpu")
-    torch.manual_seed(config.seed)
+    torch.manual_seed(stream_seed(config.seed, "weights"))
     before = ToyTask().make_net().state_dict()
     run = Run(tmp_path)
     train(ToyTask(), config, run)
@@ -193,6 +229,19 @@ def test_failure_inside_the_task_is_raised(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="broken"):
         train(Broken(), CONFIG, Run(tmp_path))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_any_more_ends_the_run(tmp_path: Path, bad: float) -> None:
+    class Diverging(ToyTask):
+        def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
+            loss = super().loss(net, batch, generator)
+            return loss * bad if self.calls == 8 else loss
+
+    run = Run(tmp_path)
+    with pytest.raises(ValueError, match=r"the loss is (nan|inf) in step \d of epoch 2: lr"):
+        train(Diverging(), CONFIG, run)
+    assert len(rows(run)) == 1  # what was finished before is kept
 
 
 @pytest.mark.parametrize("damage", ["truncate", "garbage", "other network"])

@@ -34,6 +34,10 @@ SIZES: dict[Table, tuple[int, ...]] = {
     "jigsaw": (2, 3, 4, 5, 6),
     "sorting": (5, 10, 15, 80, 100, 120, 500, 1000),
 }
+METRICS: dict[Table, tuple[str, ...]] = {  # that every measurement has
+    "jigsaw": ("kendall_tau", "kendall_tau_up_to_identical", "exact_reconstruction"),
+    "sorting": ("kendall_tau", "prop_wrong", "prop_any_wrong"),
+}
 _LONGEST_OF_THE_PAPER = max(SORTING_FIGURES)  # longer lists are sorted by our network alone
 _QUICK_SIZES = 2  # a quick check takes the smallest ones
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-
 from softperm.plotting import save
 from softperm.program.reproduce.cells import Cell, Table, select_cells
 from softperm.program.reproduce.figures import plot_table
@@ -19,6 +17,7 @@ from softperm.program.reproduce.tables import (
     update_docs,
     write_tables,
 )
+from softperm.program.training.bar import PlainConsole
 from softperm.program.training.config import Device, pick_device
 from softperm.program.training.loop import Stopped
 
@@ -53,7 +52,7 @@ def reproduce(
         device: Where to train.
 
     Returns:
-        The exit code: 130 when stopped.
+        The exit code: 128 + the signal when stopped.
     """
     changes: dict[str, Any] = {"device": device}
     if data is not None:
@@ -65,17 +64,17 @@ def reproduce(
         require_markers(table, Path(docs))  # and so is a document without room for the table
     try:
         run_cells(cells, folder, changes, quick=quick, finished=_report)
-    except Stopped:
+    except Stopped as stopped:
         print("stopped; the same command goes on")
-        return 130
+        return 128 + stopped.signum
     _show(table, folder, docs)
     return 0
 
 
 def _show(table: Table, folder: Path, docs: str | None) -> None:
     """Print the table, and write it with its figure."""
-    results = read_results(folder)
-    console = Console()
+    results = [result for result in read_results(folder) if result.cell.table == table]
+    console = PlainConsole()
     for grid in summary(table, results):
         console.print(grid.rich())
     print(notes(table, results))

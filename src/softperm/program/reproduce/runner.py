@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from softperm._files import write_text
 from softperm.nn import SinkhornNet
 from softperm.ops import warm_up
 from softperm.program import report
 from softperm.program.presets import preset_file
-from softperm.program.reproduce.cells import Cell
+from softperm.program.readers import read_json, read_yaml
+from softperm.program.reproduce.cells import METRICS, Cell, Table
+from softperm.program.schema import build, check
 from softperm.program.tasks import Jigsaw, JigsawConfig, Sorting, SortingConfig, Task
 from softperm.program.training.config import TrainConfig, pick_device
 from softperm.program.training.loop import train
@@ -60,10 +61,23 @@ class Result:
         """
         path = folder / _RESULT
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            return Result(**{**values, "cell": Cell(**values["cell"])})
-        except (ValueError, KeyError, TypeError) as error:
+            values = read_json(path)
+            if not isinstance(values, dict):
+                raise TypeError(f"it holds a {type(values).__name__}")
+            cell = build(Cell, values.pop("cell"), "its cell")
+            metrics = values.pop("metrics")
+            for test in metrics.values():
+                _require_metrics(cell.table, test)
+            return Result(cell=cell, metrics=metrics, **check(values, "it", Result))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not the result of a cell: {error}") from error
+
+
+def _require_metrics(table: Table, metrics: dict[str, float]) -> None:
+    """Refuse a measurement without the metrics of its table."""
+    for name in METRICS[table]:
+        if not isinstance(metrics[name], float):
+            raise TypeError(f"{name} is {metrics[name]!r}")
 
 
 def settings(cell: Cell, changes: dict[str, Any], *, quick: bool = False) -> Settings:
@@ -79,15 +93,11 @@ def settings(cell: Cell, changes: dict[str, Any], *, quick: bool = False) -> Set
     """
     config_class = TASKS[cell.table][0]
     path = preset_file(cell.table, cell.preset)
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values = check(read_yaml(path), path, config_class, TrainConfig)
     values.update(changes, seed=cell.seed)
-    task_names = {field.name for field in fields(config_class)}
-    train_names = {field.name for field in fields(TrainConfig)}
-    for name in values:
-        if name not in task_names | train_names:
-            raise ValueError(f"{path.name} must hold settings of {cell.table}, got {name}")
-    task_config = config_class(**{k: v for k, v in values.items() if k in task_names})
-    config = TrainConfig(**{k: v for k, v in values.items() if k in train_names})
+    names = {field.name for field in fields(config_class)}
+    task_config = config_class(**{k: v for k, v in values.items() if k in names})
+    config = TrainConfig(**{k: v for k, v in values.items() if k not in names})
     return _quick(task_config, config) if quick else (task_config, config)
 
 
@@ -115,15 +125,14 @@ def _measure(
 
 def _finish(cell: Cell, task: Task, run: Run, config: TrainConfig) -> Result:
     """Measure a trained cell, draw its pictures, and keep the result."""
-    net = task.make_net()
-    run.load_weights(net)
+    net = run.load_net(task.make_net)
     device = pick_device(config.device)
     net.to(device)
     result = Result(
         cell,
         task.config.data if isinstance(task, Jigsaw) else "",
         config.epochs,
-        sum(row["seconds"] for row in run.read_metrics()),
+        sum(row["seconds"] for row in run.read_metrics("seconds")),
         _measure(cell, task, net, device),
     )
     report.draw(task, net, device, run)
@@ -148,14 +157,20 @@ def run_cell(cell: Cell, folder: Path, chosen: Settings) -> Result | None:
     """
     run = Run(folder)
     task_config, config = chosen
-    if run.config_file.exists():
+    begun = run.config_file.exists()
+    if begun:
         run.require_settings({**asdict(task_config), **asdict(config)})
         if (folder / _RESULT).exists():
             return None
+    else:
+        run.require_new()
     task = TASKS[cell.table][1](task_config)  # type: ignore[arg-type]
-    run.create(cell.table, task, task_config, config)
+
+    def create() -> None:
+        run.create(cell.table, task, task_config, config)
+
     warm_up(task.n_items, torch.float32)  # compiling is no part of the training time
-    train(task, config, run, resume=True)
+    train(task, config, run, resume=begun, create=None if begun else create)
     return _finish(cell, task, run, config)
 
 

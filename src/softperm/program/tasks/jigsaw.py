@@ -10,18 +10,13 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from softperm._checks import (
-    require_noise_scale,
-    require_non_negative_int,
-    require_odd,
-    require_positive_float,
-    require_positive_int,
-)
+from softperm._checks import require_odd
 from softperm.data import channel_statistics, load_images, shift_images
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import Puzzle, SinkhornNet
 from softperm.nn.puzzle import NetName
 from softperm.permutations import apply_permutation
+from softperm.program.schema import require_within
 from softperm.puzzles import identical_pieces, scramble
 
 _EVALUATION_SEED = 0
@@ -29,16 +24,20 @@ _EVALUATION_BATCH = 2500
 _NET_PIECES = 512  # the activations of more pieces at a time fall out of the cache
 
 _NETS = get_args(NetName)
-_COUNTS = (
-    "pieces",
-    "hidden_channels",
-    "kernel_size",
-    "features",
-    "layers",
-    "heads",
-    "n_iters",
-    "n_samples",
-)
+_RANGES: dict[str, tuple[float, float]] = {
+    "pieces": (1, 100),
+    "hidden_channels": (1, 65_536),
+    "kernel_size": (1, 1_001),
+    "features": (1, 65_536),
+    "layers": (1, 1_000),
+    "heads": (1, 1_024),
+    "gamma": (0.01, 100.0),
+    "shift": (0, 10_000),
+    "tau": (1e-6, 1e6),
+    "n_iters": (1, 100_000),
+    "noise_scale": (0.0, 1e6),
+    "n_samples": (1, 10_000),
+}
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,14 @@ class JigsawConfig:
     n_samples: int = 1
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            require_positive_int(getattr(self, name), name)
+        for name, (low, high) in _RANGES.items():
+            require_within(getattr(self, name), name, low, high)
+        if self.image_size is not None:
+            require_within(self.image_size, "image_size", 1, 10_000)
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
+        if not self.data:
+            raise ValueError("data must be digits, mnist or a folder, got an empty name")
         if self.net not in _NETS:
             raise ValueError(f"net must be {' or '.join(_NETS)}, got {self.net!r}")
         if self.features % self.heads:
@@ -93,10 +98,6 @@ class JigsawConfig:
                 f"features must be a multiple of heads, {self.heads}, got {self.features}"
             )
         require_odd(self.kernel_size, "kernel_size")
-        require_non_negative_int(self.shift, "shift")
-        require_positive_float(self.gamma, "gamma")
-        require_positive_float(self.tau, "tau")
-        require_noise_scale(self.noise_scale)
 
 
 class Jigsaw:

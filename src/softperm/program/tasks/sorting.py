@@ -10,16 +10,32 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from softperm._checks import require_noise_scale, require_positive_float, require_positive_int
 from softperm.data import uniform_lists
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import RelativeSortNet, SinkhornNet, SinkhornSortNet
 from softperm.permutations import invert_permutation
+from softperm.program.schema import require_within
 
 _EVALUATION_SEED = 0
 _EVALUATION_ENTRIES = 4_000_000  # of score matrices held at a time
 
+_LARGEST_TEST = 1_000_000_000  # numbers in the test set
+
 Interval = tuple[float, float]
+_RANGES: dict[str, tuple[float, float]] = {
+    "n_items": (1, 20_000),
+    "low": (-1e9, 1e9),
+    "high": (-1e9, 1e9),
+    "test_low": (-1e9, 1e9),
+    "test_high": (-1e9, 1e9),
+    "train_lists": (1, 1_000_000_000),
+    "test_lists": (1, 100_000_000),
+    "hidden_features": (1, 65_536),
+    "tau": (1e-6, 1e6),
+    "n_iters": (1, 100_000),
+    "noise_scale": (0.0, 1e6),
+    "n_samples": (1, 10_000),
+}
 
 
 @dataclass(frozen=True)
@@ -57,19 +73,21 @@ class SortingConfig:
     n_samples: int = 5
 
     def __post_init__(self) -> None:
-        counts = ("n_items", "train_lists", "test_lists", "hidden_features", "n_iters", "n_samples")
-        for name in counts:
-            require_positive_int(getattr(self, name), name)
+        for name, (low, high) in _RANGES.items():
+            require_within(getattr(self, name), name, low, high)
         if self.net not in ("paper", "relative"):
             raise ValueError(f"net must be paper or relative, got {self.net!r}")
-        require_positive_float(self.tau, "tau")
-        require_noise_scale(self.noise_scale)
-        for low, high in (("low", "high"), ("test_low", "test_high")):
-            if not getattr(self, low) < getattr(self, high):
+        for lower, upper in (("low", "high"), ("test_low", "test_high")):
+            if not getattr(self, lower) < getattr(self, upper):
                 raise ValueError(
-                    f"{low} must be below {high}, got {getattr(self, low)} and "
-                    f"{getattr(self, high)}"
+                    f"{lower} must be below {upper}, got {getattr(self, lower)} and "
+                    f"{getattr(self, upper)}"
                 )
+        if self.test_lists * self.n_items > _LARGEST_TEST:
+            raise ValueError(
+                f"test_lists x n_items must be at most {_LARGEST_TEST}, got "
+                f"{self.test_lists} x {self.n_items}"
+            )
 
 
 class Sorting:

@@ -1,4 +1,4 @@
-"""The state of a run at a step, as one safetensors file: no pickle is written or read."""
+"""The state of a run at a step, in one file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from lightning_fabric.plugins import Precision
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from softperm._files import replacing
+from softperm.program.schema import build, shorten
+from softperm.program.training.tensorfile import read_tensors, write_tensors
+
+Row = dict[str, float]
 
 
 @dataclass
@@ -26,7 +28,18 @@ class Progress:
     step: int = 0  # steps done in the present epoch
     loss_sum: float = 0.0  # over those steps
     seconds: float = 0.0  # spent on them
-    rows: list[dict[str, float]] = field(default_factory=list)  # metrics, a row an epoch
+    rows: list[Row] = field(default_factory=list)  # metrics, a row an epoch
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that changes while a run is trained, but for the progress."""
+
+    net: nn.Module
+    optimizers: Sequence[Optimizer]
+    schedules: Sequence[LRScheduler]
+    precision: Precision  # holds the scale of the gradients with 16-mixed
+    generator: torch.Generator
 
 
 def _split_tensors(value: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
@@ -54,56 +67,80 @@ def _join_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
     return value
 
 
-def save_checkpoint(
-    path: Path,
-    net: nn.Module,
-    optimizers: Sequence[Optimizer],
-    schedules: Sequence[LRScheduler],
-    generator: torch.Generator,
-    progress: Progress,
-) -> None:
+def save_checkpoint(path: Path, parts: Parts, progress: Progress) -> None:
     """Write all that continues the run bit for bit, replacing the old file in one step."""
     tensors: dict[str, Tensor] = {}
     state = {
-        "net": net.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        "schedules": [schedule.state_dict() for schedule in schedules],
-        "generator": generator.get_state(),
+        "net": parts.net.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in parts.optimizers],
+        "schedules": [schedule.state_dict() for schedule in parts.schedules],
+        "precision": parts.precision.state_dict(),
+        "generator": parts.generator.get_state(),
         "global_generator": torch.get_rng_state(),
         "progress": vars(progress),
     }
     index = json.dumps(_split_tensors(state, "state", tensors))
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"state": index})
+    write_tensors(path, tensors, index)
 
 
-def load_checkpoint(
-    path: Path,
-    net: nn.Module,
-    optimizers: Sequence[Optimizer],
-    schedules: Sequence[LRScheduler],
-    generator: torch.Generator,
-) -> Progress:
+def load_checkpoint(path: Path, parts: Parts, *, epochs: int, steps: int) -> Progress:
     """Bring a run back to where `save_checkpoint` left it.
 
+    Arguments:
+        path: The file.
+        parts: What to bring back.
+        epochs: Epochs of the whole run.
+        steps: Steps of an epoch.
+
     Raises:
-        ValueError: the file is damaged or belongs to another network.
+        ValueError: the file is damaged or belongs to another run.
+        OSError: it cannot be read.
     """
     try:
-        with safe_open(path, "pt") as file:
-            index = json.loads(file.metadata()["state"])
-        state = _join_tensors(index, load_file(path))
-        for name, parts in (("optimizers", optimizers), ("schedules", schedules)):
-            if len(state[name]) != len(parts):
-                raise ValueError(f"it has {len(state[name])} {name}, the run {len(parts)}")
-        net.load_state_dict(state["net"])
-        for part, saved in zip(optimizers, state["optimizers"], strict=True):
-            part.load_state_dict(saved)
-        for schedule, saved in zip(schedules, state["schedules"], strict=True):
-            schedule.load_state_dict(saved)
-    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        tensors, index = read_tensors(path, checked=True)
+        state = _join_tensors(json.loads(index), tensors)
+        progress = _require_progress(state["progress"], epochs, steps)
+        _restore(parts, state)
+    except (
+        AttributeError,
+        IndexError,
+        KeyError,
+        RecursionError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = shorten(str(error).split("\n")[0] or type(error).__name__)
         raise ValueError(f"{path} is not a checkpoint of this run: {reason}") from error
-    generator.set_state(state["generator"])
+    return progress
+
+
+def _restore(parts: Parts, state: dict[str, Any]) -> None:
+    """Give the parts their states."""
+    lists = (("optimizers", parts.optimizers), ("schedules", parts.schedules))
+    for name, wanted in lists:
+        if len(state[name]) != len(wanted):
+            raise ValueError(f"it has {len(state[name])} {name}, the run {len(wanted)}")
+    parts.net.load_state_dict(state["net"])
+    for optimizer, saved in zip(parts.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    for schedule, saved in zip(parts.schedules, state["schedules"], strict=True):
+        schedule.load_state_dict(saved)
+    parts.precision.load_state_dict(state["precision"])
+    parts.generator.set_state(state["generator"])
     torch.set_rng_state(state["global_generator"])
-    return Progress(**state["progress"])
+
+
+def _require_progress(values: dict[str, Any], epochs: int, steps: int) -> Progress:
+    """Refuse a progress that no run of this length can have made."""
+    rows = values.pop("rows")
+    progress = build(Progress, values, "its progress")
+    done, step = progress.epoch, progress.step
+    if not 0 <= done <= epochs or not 0 <= step <= (steps if done < epochs else 0):
+        raise ValueError(f"step {step} after {done} epochs is not in {epochs} epochs of {steps}")
+    if len(rows) != done or any(not row or row.keys() != rows[0].keys() for row in rows):
+        raise ValueError(f"it has {len(rows)} rows of metrics after {done} epochs")
+    if not all(isinstance(value, float) for row in rows for value in row.values()):
+        raise ValueError("its metrics are no numbers")
+    progress.rows = rows
+    return progress

@@ -7,9 +7,17 @@ from typing import Literal
 
 import torch
 
-from softperm._checks import require_positive_float, require_positive_int
+from softperm.program.schema import require_within
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+LARGEST_SEED = 2**64 - 1  # that torch's generators take
+_RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, 1_000_000),
+    "batch_size": (1, 1_000_000),
+    "lr": (1e-12, 1e3),
+    "warmup": (0.0, 1.0),
+    "seed": (0, LARGEST_SEED),
+}
 
 
 def pick_device(device: Device) -> torch.device:
@@ -44,7 +52,8 @@ class TrainConfig:
             as Adam's.
         schedule: constant, or one_cycle: up from lr / 25 and down to almost 0.
         warmup: Share of the steps in which one_cycle goes up.
-        seed: Seed of the initial weights, the order of the data, the scrambles and the noise.
+        seed: Seed of the run, below 2 ** 64. Initial weights, order of the data, and scrambles with
+            noise have streams of their own; test puzzles are the same for every seed.
         device: Where to train; auto takes CUDA, then MPS, then the CPU.
         precision: Numbers the network computes with; the mixed ones keep weights in float32.
         deterministic: Use deterministic algorithms only: the same seed gives the same weights.
@@ -62,13 +71,10 @@ class TrainConfig:
     deterministic: bool = True
 
     def __post_init__(self) -> None:
-        require_positive_int(self.epochs, "epochs")
-        require_positive_int(self.batch_size, "batch_size")
-        require_positive_float(self.lr, "lr")
+        for name, (low, high) in _RANGES.items():
+            require_within(getattr(self, name), name, low, high)
         if self.optimizer == "muon" and self.precision == "16-mixed":
             # The gradient scaler would change the scale between the steps of the two.
             raise ValueError("optimizer muon needs precision 32-true or bf16-mixed, got 16-mixed")
         if not 0 < self.warmup < 1:
             raise ValueError(f"warmup must be between 0 and 1, got {self.warmup}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")

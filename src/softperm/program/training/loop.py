@@ -2,66 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import (
-    Progress as ProgressBar,
-)
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
-from torch.utils.tensorboard import SummaryWriter
 
+from softperm._files import remove_leftovers
 from softperm.program.tasks import Task
-from softperm.program.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from softperm.program.training.bar import Bar, progress_bar
+from softperm.program.training.checkpoint import Parts, Progress, load_checkpoint, save_checkpoint
 from softperm.program.training.config import TrainConfig, pick_device
+from softperm.program.training.events import EventWriter
+from softperm.program.training.lock import Lock, locked
+from softperm.program.training.memory import require_room
 from softperm.program.training.run import Run
+from softperm.program.training.signals import Stop, Stopped, stop_on_signal
+from softperm.program.training.streams import stream_seed
+
+__all__ = ["Stopped", "train"]
 
 _STEPS_A_REFRESH = 20  # reading the loss makes a GPU wait, so not at every step
-
-
-class Stopped(Exception):  # noqa: N818 - a request that was met, not an error
-    """Training was asked to stop; the run is saved and can be resumed."""
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or a termination request sets, so that a step is never cut in two.
-
-    A second Ctrl-C interrupts at once.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may handle signals
-        return
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def request(signum: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(signum, before[signal.Signals(signum)])
-
-    for s in before:
-        signal.signal(s, request)
-    try:
-        yield stop
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
+_NO_METRICS = ("epoch", "step", "loss", "lr", "seconds")
 
 
 @contextmanager
@@ -112,24 +80,10 @@ def _make_schedule(optimizer: Optimizer, config: TrainConfig, total_steps: int) 
 
 def _epoch_batches(n: int, config: TrainConfig, epoch: int) -> tuple[torch.Tensor, ...]:
     """The indices of every step of an epoch: a function of seed and epoch alone."""
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed(stream_seed(config.seed, "order", epoch))
     batches: tuple[torch.Tensor, ...]
     batches = torch.randperm(n, generator=generator).split(config.batch_size)
     return batches
-
-
-@contextmanager
-def _progress_bar(epochs: int, done: int) -> Iterator[tuple[ProgressBar, TaskID]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4g}  {task.fields[rate]:.0f} steps/s"),
-        TimeRemainingColumn(),
-    )
-    with ProgressBar(*columns) as bar:
-        description = f"epoch {min(done + 1, epochs)}/{epochs}"
-        yield bar, bar.add_task(description, total=None, loss=float("nan"), rate=0.0)
 
 
 class _Trainer:
@@ -137,26 +91,40 @@ class _Trainer:
 
     def __init__(self, task: Task, config: TrainConfig, run: Run) -> None:
         self.task, self.config, self.run = task, config, run
+        require_room(task.make_net)
         accelerator = pick_device(config.device).type
         self.fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
-        torch.manual_seed(config.seed)
+        torch.manual_seed(stream_seed(config.seed, "weights"))
         self.raw_net = net = task.make_net()
         optimizers = _make_optimizers(net, config)
         self.steps = -(-task.n_train // config.batch_size)
         total = self.steps * config.epochs
-        self.schedules = [_make_schedule(optimizer, config, total) for optimizer in optimizers]
+        schedules = [_make_schedule(optimizer, config, total) for optimizer in optimizers]
         self.net, *self.optimizers = self.fabric.setup(net, *optimizers)
-        self.generator = torch.Generator(self.fabric.device).manual_seed(config.seed)
+        self.generator = torch.Generator(self.fabric.device)
+        self.generator.manual_seed(stream_seed(config.seed, "noise"))
         self.progress = Progress()
-        self.parts = (net, optimizers, self.schedules, self.generator)
+        precision = self.fabric.strategy.precision
+        self.parts = Parts(net, optimizers, schedules, precision, self.generator)
 
-    def save(self) -> None:
-        save_checkpoint(self.run.checkpoint_file, *self.parts, self.progress)
+    def save(self, lock: Lock) -> None:
+        """Write the checkpoint, if the folder is still the one that was locked."""
+        lock.require_current()
+        save_checkpoint(self.run.checkpoint_file, self.parts, self.progress)
 
     def load(self) -> None:
-        self.progress = load_checkpoint(self.run.checkpoint_file, *self.parts)
+        """Go on from the checkpoint."""
+        self.progress = load_checkpoint(
+            self.run.checkpoint_file, self.parts, epochs=self.config.epochs, steps=self.steps
+        )
+
+    def batches(self) -> tuple[torch.Tensor, ...]:
+        """The indices of the steps of the present epoch that are still to do."""
+        batches = _epoch_batches(self.task.n_train, self.config, self.progress.epoch)
+        return batches[self.progress.step :]
 
     def step(self, indices: torch.Tensor) -> torch.Tensor:
+        """One step; the loss is not waited for."""
         batch = self.task.batch(indices, self.generator)
         loss = self.task.loss(self.net, batch, self.generator)
         for optimizer in self.optimizers:
@@ -164,36 +132,60 @@ class _Trainer:
         self.fabric.backward(loss)
         for optimizer in self.optimizers:
             optimizer.step()
-        for schedule in self.schedules:
+        for schedule in self.parts.schedules:
             schedule.step()
+        self.progress.step += 1
         return loss.detach()
 
-    def epoch(self, stop: threading.Event, bar: ProgressBar, line: TaskID) -> None:
+    def count(self, losses: list[torch.Tensor]) -> None:
+        """Wait for the losses of some steps, and add them up.
+
+        Raises:
+            ValueError: they are no finite numbers any more.
+        """
+        total = torch.stack(losses).cpu().double().sum().item()
+        if not math.isfinite(total):
+            raise ValueError(
+                f"the loss is {total} in step {self.progress.step} of epoch "
+                f"{self.progress.epoch + 1}: lr, tau or the noise may be too large"
+            )
+        self.progress.loss_sum += total
+
+    def first_step(self) -> None:
+        """The first step of a new run, which shows whether everything fits together."""
+        started = time.perf_counter()
+        self.net.train()
+        self.count([self.step(self.batches()[0])])
+        self.progress.seconds = time.perf_counter() - started
+
+    def epoch(self, stop: Stop, bar: Bar, lock: Lock) -> None:
         """The steps of the present epoch that are still to do."""
         progress, started = self.progress, time.perf_counter()
         self.net.train()
-        batches = _epoch_batches(self.task.n_train, self.config, progress.epoch)
         label = f"epoch {progress.epoch + 1}/{self.config.epochs}"
-        bar.reset(line, description=label, total=self.steps, completed=progress.step)
+        bar.begin_epoch(label, self.steps, progress.step)
         unread: list[torch.Tensor] = []
         first = progress.step
-        for indices in batches[first:]:
-            unread.append(self.step(indices))
-            progress.step += 1
-            last = stop.is_set() or progress.step == self.steps
+        for indices in self.batches():
+            try:
+                unread.append(self.step(indices))
+            except ValueError:
+                if unread:  # where a loss was no number any more, that is the reason
+                    self.count(unread)
+                raise
+            last = stop.signum is not None or progress.step == self.steps
             if last or progress.step % _STEPS_A_REFRESH == 0:
-                progress.loss_sum += torch.stack(unread).cpu().double().sum().item()
+                self.count(unread)
                 unread.clear()
                 rate = (progress.step - first) / (time.perf_counter() - started)
-                mean = progress.loss_sum / progress.step
-                bar.update(line, completed=progress.step, loss=mean, rate=rate)
-            if stop.is_set():
+                bar.update(progress.step, progress.loss_sum / progress.step, rate)
+            if stop.signum is not None:
                 progress.seconds += time.perf_counter() - started
-                self.save()
-                raise Stopped
+                self.save(lock)
+                raise Stopped(stop.signum)
         progress.seconds += time.perf_counter() - started
 
-    def finish_epoch(self, events: SummaryWriter) -> None:
+    def finish_epoch(self, events: EventWriter, lock: Lock) -> None:
         """Evaluate, report and save."""
         progress = self.progress
         lr = self.optimizers[0].param_groups[0]["lr"]
@@ -208,16 +200,33 @@ class _Trainer:
         }
         progress.rows.append(row)
         progress.step, progress.loss_sum, progress.seconds = 0, 0.0, 0.0
-        for name, value in row.items():
-            if name not in ("epoch", "step"):
-                events.add_scalar(name, value, int(row["step"]))
-        events.flush()
+        shown = {name: value for name, value in row.items() if name not in ("epoch", "step")}
+        lock.require_current()
+        events.add_scalars(shown, int(row["step"]))
         self.run.write_metrics(progress.rows)
         self.run.save_weights(self.raw_net)
-        self.save()
+        self.save(lock)
+
+    def run_all(self, stop: Stop, bar: Bar, lock: Lock, resumed: bool) -> None:
+        """All epochs that are still to do."""
+        progress = self.progress
+        purge = progress.epoch * self.steps + 1 if resumed else None
+        with EventWriter(self.run.folder / "tensorboard", purge) as events:
+            while progress.epoch < self.config.epochs:
+                self.epoch(stop, bar, lock)
+                self.finish_epoch(events, lock)
+        if stop.signum is not None:
+            raise Stopped(stop.signum)
 
 
-def train(task: Task, config: TrainConfig, run: Run, *, resume: bool = False) -> dict[str, float]:
+def train(
+    task: Task,
+    config: TrainConfig,
+    run: Run,
+    *,
+    resume: bool = False,
+    create: Callable[[], None] | None = None,
+) -> dict[str, float]:
     """Train a new network on `task` and leave everything in the run's folder.
 
     A run is a function of the task, `config` and nothing else: stopped at any moment and resumed,
@@ -228,27 +237,29 @@ def train(task: Task, config: TrainConfig, run: Run, *, resume: bool = False) ->
         config: Settings of the loop.
         run: Where to keep the run.
         resume: Continue from the run's checkpoint; without one start from the beginning.
+        create: Makes the folder; called after the first step, before anything is written.
 
     Returns:
         The metrics after the last epoch.
 
     Raises:
-        Stopped: Ctrl-C or a termination request came; the run is saved.
+        Stopped: Ctrl-C or another request to stop came; the run is saved.
         ValueError: the device or the optimizer is not there, or the checkpoint does not fit.
+        Busy: another process is writing to the folder.
+        OSError: something cannot be written, or the folder was removed.
     """
     with _determinism(config.deterministic):
         trainer = _Trainer(task, config, run)
-        if resume and run.checkpoint_file.exists():
-            trainer.load()
-        progress = trainer.progress
-        purge = progress.epoch * trainer.steps + 1 if resume else None
-        with (
-            SummaryWriter(str(run.folder / "tensorboard"), purge_step=purge) as events,
-            _stop_on_signal() as stop,
-            _progress_bar(config.epochs, progress.epoch) as (bar, line),
-        ):
-            while progress.epoch < config.epochs:
-                trainer.epoch(stop, bar, line)
-                trainer.finish_epoch(events)
-    skip = ("epoch", "step", "loss", "lr", "seconds")
-    return {k: v for k, v in progress.rows[-1].items() if k not in skip}
+        if create is not None:
+            trainer.first_step()
+            create()
+        else:
+            run.folder.mkdir(parents=True, exist_ok=True)
+        with locked(run.folder) as lock, stop_on_signal() as stop:
+            remove_leftovers(run.folder)
+            if resume and run.checkpoint_file.exists():
+                trainer.load()
+            with progress_bar(stop) as bar:
+                trainer.run_all(stop, bar, lock, resume)
+    rows = trainer.progress.rows
+    return {name: value for name, value in rows[-1].items() if name not in _NO_METRICS}
