@@ -98,6 +98,10 @@ class Program:
         out, err = (path.read_text() if path.exists() else "" for path in texts)
         return Outcome(code, out, err)
 
+    def first(self) -> int:
+        """The number of the process that ends first; it is still to be waited for."""
+        return self._ask({"first": True})
+
     def run(self, cwd: Path, argv: list[str], **options: Any) -> Outcome:
         """Run a command to its end, whatever that is."""
         return self.wait(self.start(cwd, argv, **options), cwd)

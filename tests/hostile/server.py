@@ -94,10 +94,17 @@ def serve() -> None:
     torch.set_num_threads(1)
     softperm.sinkhorn(torch.zeros(1, 4, 4))
     softperm.matching(torch.zeros(1, 4, 4))
+    ended: dict[int, int] = {}
     for line in sys.stdin:
         request = json.loads(line)
-        if "wait" in request:
-            answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+        if "first" in request:
+            answer, status = os.wait()
+            ended[answer] = os.waitstatus_to_exitcode(status)
+        elif "wait" in request:
+            pid = request["wait"]
+            if pid not in ended:
+                ended[pid] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            answer = ended.pop(pid)
         elif (answer := os.fork()) == 0:
             code = 99
             try:

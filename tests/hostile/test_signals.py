@@ -126,28 +126,18 @@ def test_two_at_once(program: Program, cwd: Path) -> None:
     """Two that begin, and two that resume: one runs, one is told."""
     long = [*TRAIN, "--epochs", "100000"]
     for argv, codes in ((long, {1, 4}), (RESUME, {4})):
-        pids = {name: program.start(cwd, argv, name=name) for name in ("a", "b")}
-        done = next_to_end(pids)
-        told = program.wait(pids.pop(done), cwd, done)
+        names = {program.start(cwd, argv, name=name): name for name in ("a", "b")}
+        done = program.first()
+        told = program.wait(done, cwd, names.pop(done))
         told.require_polite()
         assert told.code in codes
         assert "holds a run already" in told.err or "run is in use by process" in told.err
-        name, pid = pids.popitem()
+        pid, name = names.popitem()
         while not (cwd / "run" / ".lock").exists():
             time.sleep(0.005)
         time.sleep(0.3)
         os.kill(pid, signal.SIGTERM)
         assert program.wait(pid, cwd, name).code == 128 + signal.SIGTERM
-
-
-def next_to_end(pids: dict[str, int]) -> str:
-    """The name of the first process that ends, which is left to be waited for."""
-    while True:
-        for name, pid in pids.items():
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-            if state == "Z":
-                return name
-        time.sleep(0.005)
 
 
 @pytest.mark.slow

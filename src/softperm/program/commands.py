@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -68,7 +69,8 @@ def train(task_name: str, options: dict[str, Any]) -> int:
     try:
         train_network(task, config, run, resume=resume, create=None if resume else create)
     except Stopped as stopped:
-        print(f"stopped; continue with: softperm train {task_name} --out {run.folder} --resume")
+        folder = shlex.quote(str(run.folder))
+        print(f"stopped; continue with: softperm train {task_name} --out {folder} --resume")
         return 128 + stopped.signum
     return evaluate(str(run.folder), config.device)
 
