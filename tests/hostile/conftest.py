@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def whole(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
     outcome = program.run(cwd, TRAIN)
     assert outcome.code == 0, outcome.err
     return cwd / "run"
+
+
+@pytest.fixture(scope="session")
+def seconds(program: Program, whole: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """How long a run takes here and now."""
+    started = time.monotonic()
+    assert program.run(tmp_path_factory.mktemp("timed"), TRAIN).code == 0
+    return time.monotonic() - started
 
 
 @pytest.fixture(scope="session")

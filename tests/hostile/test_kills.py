@@ -39,14 +39,16 @@ def test_killed_at_the_first_writes(program: Program, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_a_random_moment(program: Program, cwd: Path, whole: Path) -> None:
-    killed_randomly(program, cwd, whole, 0)
+def test_killed_at_a_random_moment(
+    program: Program, cwd: Path, whole: Path, seconds: float
+) -> None:
+    killed_randomly(program, cwd, whole, seconds, 0)
 
 
-def killed_randomly(program: Program, cwd: Path, whole: Path, seed: int) -> None:
+def killed_randomly(program: Program, cwd: Path, whole: Path, seconds: float, seed: int) -> None:
     draw = random.Random(seed)
     pid = program.start(cwd, TRAIN)
-    time.sleep(draw.uniform(0.02, 1.5))
+    time.sleep(draw.uniform(0, seconds))
     os.kill(pid, signal.SIGKILL)
     program.wait(pid, cwd)
     program.finish(cwd)
@@ -77,7 +79,9 @@ def test_killed_twice_at_writes(
 
 
 @pytest.mark.slow
-def test_killed_at_a_hundred_random_moments(program: Program, tmp_path: Path, whole: Path) -> None:
+def test_killed_at_a_hundred_random_moments(
+    program: Program, tmp_path: Path, whole: Path, seconds: float
+) -> None:
     for seed in range(100):
         (tmp_path / str(seed)).mkdir()
-        killed_randomly(program, tmp_path / str(seed), whole, seed)
+        killed_randomly(program, tmp_path / str(seed), whole, seconds, seed)
