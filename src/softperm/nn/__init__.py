@@ -4,8 +4,8 @@ from softperm.nn.base import SinkhornNet
 from softperm.nn.conv import SinkhornConvNet
 from softperm.nn.pretrained import load_pretrained
 from softperm.nn.puzzle import Puzzle, PuzzleSolver
-from softperm.nn.sets import PieceTransformer
 from softperm.nn.sorting import RelativeSortNet, SinkhornSortNet
+from softperm.nn.transformer import PieceTransformer
 
 __all__ = [
     "PieceTransformer",
