@@ -59,7 +59,7 @@ def _pose(
     check_shape(log_alpha, shape)
     given, cut = pose(x, tau, shape)
     x, taus = _broadcast(tau, given.x)
-    if x.numel() > 0 and can_read_values(x):
+    if _needs_check(x, backend):
         require_solvable(x, tau, *given[2:], shape_of(log_alpha))
     return Problem(x, taus, *given[2:]), cut  # type: ignore[arg-type]
 
@@ -82,14 +82,19 @@ def _solve(
     check_backend(backend, log_alpha.device)
     check_grad(grad)
     given, cut = _pose(log_alpha, tau, shape, backend)
+    iterate = implicit.sinkhorn if grad == "implicit" else dispatch.sinkhorn
     iters: Tensor | None
     error: Tensor | None
-    if grad == "implicit":
-        out, iters, error = implicit.sinkhorn(given, how)
-        if out.requires_grad:
-            require_converged(iters, error, tol)
-    else:
-        out, iters, error = dispatch.sinkhorn(given, how, return_info)
+    try:
+        out, iters, error = iterate(given, how, return_info)
+    except ValueError:
+        if cut is not None:  # the kernel has seen lines more than the user's own
+            require_solvable(given.x, tau, *given[2:], shape_of(log_alpha))
+        raise
+    if grad == "implicit" and out.requires_grad:
+        assert iters is not None
+        assert error is not None
+        require_converged(iters, error, tol)
     if cut is not None:
         out = cut(out, log)
     if out.dtype != log_alpha.dtype:
