@@ -13,6 +13,7 @@ from torch import Tensor
 from softperm import log_sinkhorn, sinkhorn
 from softperm.kernels import reference
 from tests import references, references_shapes
+from tests.conftest import BACKENDS
 from tests.ops.shape_cases import GIVEN, case, leaves, weighted
 from tests.ops.test_sinkhorn import saved_elements
 
@@ -158,7 +159,7 @@ def test_exported(name: str) -> None:
 
 
 @pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize("backend", ["torch", "cpu"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_opcheck(log: bool, backend: str) -> None:
     x = references.matrices((2, 3, 4))
     tau = torch.full((2,), 0.5, dtype=torch.float64)
