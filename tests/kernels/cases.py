@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -30,8 +31,12 @@ def compiled_levels() -> list[int]:
 
 
 def use_level(level: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the kernels of a level do everything, with threads of their own."""
-    compiled = library._load(level)
+    """Let the kernels of a level do everything."""
+    use_library(library._load(level), monkeypatch)
+
+
+def use_library(compiled: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let these kernels do everything."""
     monkeypatch.setattr(library, "_library", lambda: compiled)
     monkeypatch.setattr(library, "function", cache(library.function.__wrapped__))
 
