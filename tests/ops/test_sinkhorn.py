@@ -18,6 +18,7 @@ from torch import Tensor
 from softperm import log_sinkhorn, matching, permutation_matrix, sinkhorn
 from tests import references
 
+pytestmark = pytest.mark.usefixtures("backend")
 SQUARES = st.integers(1, 5).flatmap(
     lambda n: arrays(np.float64, (n, n), elements=st.floats(-20, 20))
 )

@@ -12,6 +12,7 @@ from torch import Tensor
 from softperm import log_sinkhorn, matching, sinkhorn
 from tests import references
 
+pytestmark = pytest.mark.usefixtures("backend")
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 OPERATORS = [sinkhorn, log_sinkhorn]
 
