@@ -43,7 +43,7 @@ docs: $(STAMP) ## build the documentation in site/
 	$(BIN)/mkdocs build --strict --quiet
 
 app: $(STAMP) ## serve the page to play with
-	$(BIN)/python -m softperm.app
+	$(BIN)/python -m softperm.program.app
 
 clean: ## remove what the other targets made
 	rm -rf .venv site runs dist .mypy_cache .ruff_cache .pytest_cache

@@ -14,8 +14,8 @@ import tutorial_loop
 from plain import THREADS
 from timing import limit_threads, seconds
 
-from softperm.tasks import Jigsaw, JigsawConfig
-from softperm.training.config import TrainConfig
+from softperm.program.tasks import Jigsaw, JigsawConfig
+from softperm.program.training.config import TrainConfig
 
 
 class Ours:

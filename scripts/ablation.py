@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from softperm._files import write_text
-from softperm.reproduce.cells import Cell, Net
-from softperm.reproduce.runner import Result, run_cell, settings
-from softperm.reproduce.tables import Grid
+from softperm.program.reproduce.cells import Cell, Net
+from softperm.program.reproduce.runner import Result, run_cell, settings
+from softperm.program.reproduce.tables import Grid
 
 _METRICS = {
     "exact": "exact_reconstruction",

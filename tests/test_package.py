@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "softperm"
 
 def data_files() -> set[str]:
     """The presets and pretrained networks, as paths in the package."""
-    paths = [*PACKAGE.glob("presets/*/*"), *PACKAGE.glob("pretrained/*/*")]
+    paths = [*PACKAGE.glob("program/presets/*/*.yaml"), *PACKAGE.glob("pretrained/*/*")]
     return {path.relative_to(PACKAGE.parent).as_posix() for path in paths}
 
 
@@ -31,4 +31,4 @@ def test_the_source_archive_holds_them_too(tmp_path: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     assert {f"src/{path}" for path in data_files()} <= names
-    assert {"scripts/ship.py", "tests/test_ship.py"} <= names
+    assert {"scripts/export_pretrained.py", "tests/test_export_pretrained.py"} <= names

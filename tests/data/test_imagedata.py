@@ -54,3 +54,19 @@ def test_fields_cannot_be_replaced() -> None:
     data = with_statistics(*2 * (torch.zeros(1, 1, 2, 2, dtype=torch.uint8),))
     with pytest.raises(FrozenInstanceError):
         data.mean = (0.0,)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "words"),
+    [
+        ((0, 1, 8, 8), (1, 1, 8, 8), r"train must hold images .* got shape \(0, 1, 8, 8\)"),
+        ((2, 1, 8, 8), (0, 1, 8, 8), r"test must hold images .* got shape \(0, 1, 8, 8\)"),
+        ((2, 1, 0, 8), (1, 1, 0, 8), r"train must hold images with pixels"),
+        ((2, 8, 8), (1, 8, 8), r"train must hold images"),
+        ((2, 1, 8, 8), (1, 1, 8, 9), r"the same shape, got \(1, 8, 8\) and \(1, 8, 9\)"),
+        ((2, 1, 8, 8), (1, 3, 8, 8), r"the same shape, got \(1, 8, 8\) and \(3, 8, 8\)"),
+    ],
+)
+def test_parts_that_do_not_fit(train: tuple[int, ...], test: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        with_statistics(torch.zeros(train, dtype=torch.uint8), torch.zeros(test, dtype=torch.uint8))

@@ -7,6 +7,7 @@ import hashlib
 import os
 import struct
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +32,19 @@ def idx(array: NDArray[np.uint8]) -> bytes:
     """The IDX file of an array of bytes, as its format is described."""
     header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
     return header + array.tobytes()
+
+
+@pytest.mark.parametrize("declared", [24, 2**93])
+def test_a_gzip_bomb_is_unzipped_no_further_than_declared(tmp_path: Path, declared: int) -> None:
+    path = tmp_path / "bomb.idx"
+    sides = (2, 3, 4) if declared == 24 else 3 * (2**31,)
+    header = struct.pack(">HBB3I", 0, 8, 3, *sides)
+    path.write_bytes(gzip.compress(header + bytes(50_000_000), 1))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=rf"bomb\.idx .*= {declared} bytes .* got \d+ or more"):
+        read_idx(path)
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import torch
 
 from softperm.nn import PuzzleSolver, load_pretrained
 from softperm.nn.pretrained import pretrained_folder, pretrained_names
+from softperm.program.tasks import Jigsaw
+from softperm.program.training.run import Run
 from softperm.puzzles import scramble
-from softperm.tasks import Jigsaw
-from softperm.training.run import Run
 
 NAMES = pretrained_names()
 needs_mnist = pytest.mark.skipif(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 import torch
@@ -49,3 +50,30 @@ def test_other_pieces_are_refused() -> None:
         solver.log_alpha(torch.rand(9, 1, 3, 3))
     with pytest.raises(ValueError, match=r"pieces must have shape \(\*, 9, 1, 3, 3\), got"):
         solver.log_alpha(torch.zeros(9, 1, 4, 4, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"pieces": 0}, ValueError, "pieces must be at least 1, got 0"),
+        ({"pieces": 9}, ValueError, "pieces must be at most the pixels of a side, 8, got 9"),
+        ({"pieces": "2"}, TypeError, "pieces must be an int, got str"),
+        ({"height": 0}, ValueError, "height must be at least 1"),
+        ({"net": "gan"}, ValueError, "net must be conv or transformer, got 'gan'"),
+        ({"net": None}, ValueError, "net must be conv or transformer, got None"),
+        ({"net": "conv", "kernel_size": 4}, ValueError, "kernel_size must be odd"),
+        ({"net": "conv", "kernel_size": 9}, ValueError, "kernel_size must be at most 7 for"),
+        ({"mean": ()}, ValueError, "mean must hold a number for each of 1 channels"),
+        ({"mean": None}, TypeError, "mean must be a tuple of finite floats, got None"),
+        ({"mean": (float("nan"),)}, TypeError, "mean must be a tuple of finite floats"),
+        ({"std": (0.0,)}, ValueError, "std must hold a number .* above 0"),
+        ({"gamma": -1.0}, ValueError, "gamma must be positive and finite, got -1"),
+        ({"tau": 0.0}, ValueError, "tau must be positive"),
+        ({"noise_scale": -1.0}, ValueError, "noise_scale must be finite and at least 0"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    changes: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        Puzzle(**{**asdict(PUZZLE), **changes})

@@ -62,7 +62,9 @@ def read_image(path: str | Path, *, size: int | tuple[int, int] | None, channels
     try:
         with Image.open(path) as file:
             image = _convert(ImageOps.exif_transpose(file), channels)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers raise anything at what is damaged
         raise ValueError(f"{path} cannot be read as a picture: {error}") from error
     if size is not None and image.size != (size[1], size[0]):
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)

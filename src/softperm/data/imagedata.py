@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from softperm._checks import shape_of
+
 
 @dataclass(frozen=True)
 class ImageData:
@@ -17,12 +19,33 @@ class ImageData:
         test: Test images, uint8, (M, C, H, W).
         mean: Mean of every channel, of pixel values in [0, 1], over the training images.
         std: Standard deviation of every channel, likewise; 1 for a constant channel.
+
+    Raises:
+        ValueError: there are no images in one of the parts, they have no pixels, or the two parts
+            have images of different shape.
     """
 
     train: Tensor
     test: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        require_images(self.train, "train")
+        require_images(self.test, "test")
+        if self.train.shape[1:] != self.test.shape[1:]:
+            raise ValueError(
+                f"training and test images must have the same shape, got "
+                f"{shape_of(self.train)[1:]} and {shape_of(self.test)[1:]}"
+            )
+
+
+def require_images(images: Tensor, name: str) -> None:
+    """Refuse what are not at least one image of at least one pixel, (N, C, H, W)."""
+    if images.dim() != 4 or images.numel() == 0:
+        raise ValueError(
+            f"{name} must hold images with pixels, (N, C, H, W), got shape {shape_of(images)}"
+        )
 
 
 def channel_statistics(
@@ -45,4 +68,5 @@ def channel_statistics(
 
 def with_statistics(train: Tensor, test: Tensor) -> ImageData:
     """The images with the mean and standard deviation of the training part."""
+    require_images(train, "train")
     return ImageData(train, test, *channel_statistics(train))

@@ -7,6 +7,7 @@ import math
 import os
 import zlib
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ _SHA256 = {
     ),
 }
 _UNSIGNED_BYTE = 8
+_LARGEST = 2**32  # bytes of an array
+_PART = 2**20  # bytes read at a time, so that no more memory is taken than the file has
 
 
 def read_idx(path: str | Path) -> Tensor:
@@ -59,40 +62,50 @@ def read_idx(path: str | Path) -> Tensor:
         ...     read_idx(path)
         tensor([7, 8, 9], dtype=torch.uint8)
     """
-    data = Path(path).read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path} is a damaged gzip file: {error}") from error
-    shape = _idx_shape(data, path)
-    header = 4 + 4 * len(shape)
+    path = Path(path)
+    try:
+        with path.open("rb") as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            return _read_array(cast(IO[bytes], file), path)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is a damaged gzip file: {error}") from error
+
+
+def _read_array(file: IO[bytes], path: Path) -> Tensor:
+    """The array behind its header; never more is read than it declares, and a byte."""
+    shape = _idx_shape(file.read(4), file, path)
     size = math.prod(shape)
-    if len(data) - header != size:
+    most = size if size <= _LARGEST else _PART
+    data = bytearray()
+    while len(data) <= most and (part := file.read(min(_PART, most + 1 - len(data)))):
+        data += part
+    if len(data) != size:
         raise ValueError(
             f"{path} must hold {' x '.join(map(str, shape))} = {size} bytes after its header, "
-            f"got {len(data) - header}"
+            f"got {len(data)}{' or more' if len(data) > most else ''}"
         )
-    array = np.frombuffer(data, np.uint8, offset=header).reshape(shape)
-    return torch.from_numpy(array.copy())
+    return torch.from_numpy(np.frombuffer(data, np.uint8).reshape(shape))
 
 
-def _idx_shape(data: bytes, path: str | Path) -> list[int]:
+def _idx_shape(magic: bytes, file: IO[bytes], path: Path) -> list[int]:
     """The shape that the header of an IDX file declares."""
-    if len(data) < 4 or data[:2] != b"\0\0":
+    if len(magic) < 4 or magic[:2] != b"\0\0":
         raise ValueError(
             f"{path} must begin with the magic number 00 00 08 of an IDX file of bytes, "
-            f"got {data[:4].hex(' ') or 'an empty file'}"
+            f"got {magic.hex(' ') or 'an empty file'}"
         )
-    if data[2] != _UNSIGNED_BYTE:
-        raise ValueError(f"{path} must hold unsigned bytes (IDX type 08), got type {data[2]:02x}")
-    n_dims = data[3]
+    if magic[2] != _UNSIGNED_BYTE:
+        raise ValueError(f"{path} must hold unsigned bytes (IDX type 08), got type {magic[2]:02x}")
+    n_dims = magic[3]
     if n_dims not in (1, 3):
         raise ValueError(f"{path} must have 1 or 3 dimensions, got {n_dims}")
-    header = 4 + 4 * n_dims
-    if len(data) < header:
-        raise ValueError(f"{path} must have a header of {header} bytes, got {len(data)} in all")
-    return [int(side) for side in np.frombuffer(data, ">u4", n_dims, offset=4)]
+    sides = file.read(4 * n_dims)
+    if len(sides) < 4 * n_dims:
+        raise ValueError(
+            f"{path} must have a header of {4 + 4 * n_dims} bytes, got {4 + len(sides)} in all"
+        )
+    return [int(side) for side in np.frombuffer(sides, ">u4", n_dims)]
 
 
 def load_mnist(folder: str | Path | None = None) -> ImageData:

@@ -97,8 +97,11 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     how = Settings(n_iters, tol, log, backend)
     given = _problem(x, tau, log_rows, log_columns)
-    gradients: ThreeTensors = _kernel(x, backend).backward(grad.to(x.dtype), given, iters, how)
-    return gradients
+    dx, *d_sums = _kernel(x, backend).backward(grad.to(x.dtype), given, iters, how)
+    lines = (x[..., 0], x[..., 0, :])
+    zeros = (torch.zeros_like(line, dtype=tau.dtype) for line in lines)
+    d_rows, d_columns = (z if d is None else d for d, z in zip(d_sums, zeros, strict=True))
+    return dx, d_rows, d_columns
 
 
 @_backward.register_fake

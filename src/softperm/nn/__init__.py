@@ -6,8 +6,8 @@ from softperm.nn.layers import DoublyStochastic, GumbelSinkhorn, Sinkhorn
 from softperm.nn.learned import LearnedPermutation
 from softperm.nn.pretrained import load_pretrained
 from softperm.nn.puzzle import Puzzle, PuzzleSolver
-from softperm.nn.sets import PieceTransformer
 from softperm.nn.sorting import RelativeSortNet, SinkhornSortNet
+from softperm.nn.transformer import PieceTransformer
 
 __all__ = [
     "DoublyStochastic",

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from softperm._checks import (
+    require_noise_scale,
+    require_odd,
+    require_positive_float,
+    require_positive_int,
+)
 from softperm.nn.base import SinkhornNet
 from softperm.nn.conv import SinkhornConvNet
-from softperm.nn.sets import PieceTransformer
+from softperm.nn.transformer import PieceTransformer
 from softperm.puzzles import split
 
 NetName = Literal["conv", "transformer"]
+
+_COUNTS = (
+    "pieces",
+    "channels",
+    "height",
+    "width",
+    "hidden_channels",
+    "kernel_size",
+    "n_iters",
+    "features",
+    "layers",
+    "heads",
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +51,10 @@ class Puzzle:
         features: As in `PieceTransformer`; so are the rest.
         net: The network: conv (`SinkhornConvNet`) or transformer (`PieceTransformer`).
         gamma: Power to which pixel values in [0, 1] are raised before the network reads them.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range, or two of them do
+            not fit each other.
 
     Example:
         >>> puzzle = Puzzle(2, 1, 28, 28, (0.1307,), (0.3081,))
@@ -56,6 +80,46 @@ class Puzzle:
     heads: int = 4
     gamma: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            require_positive_int(getattr(self, name), name)
+        if self.pieces > min(self.height, self.width):
+            raise ValueError(
+                f"pieces must be at most the pixels of a side, {min(self.height, self.width)}, "
+                f"got {self.pieces}"
+            )
+        if self.net not in get_args(NetName):
+            raise ValueError(f"net must be {' or '.join(get_args(NetName))}, got {self.net!r}")
+        require_odd(self.kernel_size, "kernel_size")
+        widest = 2 * max(self.piece_size) + 1
+        if self.net == "conv" and self.kernel_size > widest:
+            raise ValueError(
+                f"kernel_size must be at most {widest} for pieces of {self.piece_size[0]} x "
+                f"{self.piece_size[1]} pixels, got {self.kernel_size}"
+            )
+        for values, name in ((self.mean, "mean"), (self.std, "std")):
+            self._require_statistics(values, name)
+        require_positive_float(self.tau, "tau")
+        require_positive_float(self.gamma, "gamma")
+        require_noise_scale(self.noise_scale)
+
+    def _require_statistics(self, values: object, name: str) -> None:
+        """Refuse everything but a finite number a channel; a deviation is above 0."""
+        if not isinstance(values, tuple | list) or not all(
+            isinstance(value, int | float) and math.isfinite(value) for value in values
+        ):
+            raise TypeError(f"{name} must be a tuple of finite floats, got {values!r}")
+        if len(values) != self.channels or (name == "std" and min(values) <= 0):
+            raise ValueError(
+                f"{name} must hold a number for each of {self.channels} channels"
+                f"{', above 0' if name == 'std' else ''}, got {values}"
+            )
+
+    @property
+    def piece_size(self) -> tuple[int, int]:
+        """Height and width of a piece in pixels."""
+        return -(-self.height // self.pieces), -(-self.width // self.pieces)
+
     @staticmethod
     def from_json(values: dict[str, Any]) -> Puzzle:
         """The puzzle whose fields went through JSON, which makes lists of tuples."""
@@ -66,8 +130,7 @@ class Puzzle:
 
     def make_net(self) -> SinkhornNet:
         """A new network, initialised from torch's global generator."""
-        size = (-(-self.height // self.pieces), -(-self.width // self.pieces))
-        shape = (self.channels, self.pieces**2, size)
+        shape = (self.channels, self.pieces**2, self.piece_size)
         sampling: dict[str, Any] = {
             "tau": self.tau,
             "n_iters": self.n_iters,

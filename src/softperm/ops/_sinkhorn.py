@@ -27,8 +27,9 @@ def _needs_check(log_alpha: Tensor, backend: Backend) -> bool:
 
     The compiled kernels for CPUs notice it themselves.
     """
-    noticed = backend == "cpu" or (backend == "auto" and dispatch.best(log_alpha) == "cpu")
-    return not noticed and log_alpha.numel() > 0 and can_read_values(log_alpha)
+    if not can_read_values(log_alpha) or log_alpha.numel() == 0:
+        return False
+    return not (backend == "cpu" or (backend == "auto" and dispatch.best(log_alpha) == "cpu"))
 
 
 def _broadcast(tau: float | Tensor, x: Tensor) -> tuple[Tensor, float | Tensor]:

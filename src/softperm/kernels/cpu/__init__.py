@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ Result = tuple[Tensor, Tensor | None, Tensor | None, Scalings]
 _SIZES = ("batch", "m", "n", "n_iters", "kept", "log", "n_taus", "threads", "in_lanes")
 _ARRAYS = (
     *("x", "taus", "log_rows", "log_columns", "out", "iters", "error"),
-    *("tier", "steps", "grad", "dx", "d_rows", "d_columns"),
+    *("tier", "steps", "more_steps", "grad", "dx", "d_rows", "d_columns"),
 )
 
 
@@ -90,14 +91,10 @@ def _steps_to_keep(batch: int, m: int, n: int, how: Settings) -> int:
     return min(how.n_iters, max(_MOST_KEPT // (batch * (m + n)), 1))
 
 
-def _room(batch: int, m: int, n: int, kept: int, dtype: torch.dtype) -> Tensor:
-    """Room for scalings: batches in whole lanes, columns in whole vectors of any width.
-
-    For float32 there is room for both dtypes. What is not touched takes no memory.
-    """
-    matrices, width = -(-batch // 16) * 16, -(-n // 16) * 16
-    numbers = matrices * (kept * m + (kept + 1) * width)
-    return _empty((numbers * 3 // 2 if dtype == torch.float32 else numbers,), torch.float64)
+def _room(batch: int, m: int, n: int, kept: int, in_lanes: bool, dtype: torch.dtype) -> Tensor:
+    """Room for scalings: batches in whole lanes, columns in whole vectors, of any width."""
+    matrices = -(-batch // 16) * 16 if in_lanes else batch
+    return _empty((matrices, kept * m + (kept + 1) * (-(-n // 16) * 16)), dtype)
 
 
 def forward(given: Problem, how: Settings, keep: bool = False, info: bool = True) -> Result:
@@ -117,14 +114,17 @@ def forward(given: Problem, how: Settings, keep: bool = False, info: bool = True
     in_lanes = _in_lanes(x, batch, how.tol)
     iters = _empty(shape, torch.int64) if info or not in_lanes else None
     error = _empty(shape, x.dtype) if info else None
-    tier = _empty((batch,), torch.uint8)
     kept = _steps_to_keep(batch, m, n, how) if keep else 0
-    steps = _room(batch, m, n, kept, x.dtype) if keep else None
-    if _run("forward", given, how, kept, out, iters, error, tier, steps, *(None,) * 4):
-        require_solvable(given.x, given.tau, given.log_rows, given.log_columns)
+    room = partial(_room, batch, m, n, kept, in_lanes)
+    kept_by = [_empty((batch,), torch.uint8), *([room(x.dtype)] if keep else [])]
+    if _run("forward", given, how, kept, out, iters, error, *kept_by):
+        if x.dtype == torch.float32 and keep:
+            kept_by.append(room(torch.float64))
+        if _run("finish", given, how, kept, out, iters, error, *kept_by):
+            require_solvable(given.x, given.tau, given.log_rows, given.log_columns)
     if iters is not None and 0 < kept < how.n_iters and int(iters.max()) > kept:
         return out, iters, error, []
-    return out, iters, error, [tier, steps] if steps is not None else []
+    return out, iters, error, kept_by if keep else []
 
 
 def backward(
@@ -154,8 +154,9 @@ def backward(
         given_steps = how.n_iters if iters is None else int(iters.max())
         how = how._replace(n_iters=given_steps)
         out, iters, _, scalings = forward(given, how, keep=True)
-    tier, steps = scalings
+    tier, steps, *more = scalings
     kept = _steps_to_keep(tier.numel(), m, n, how)
-    arrays = (out.contiguous(), iters, None, tier, steps, grad, dx, d_rows, d_columns)
+    more_steps = more[0] if more else None
+    arrays = (out.contiguous(), iters, None, tier, steps, more_steps, grad, dx, d_rows, d_columns)
     _run("backward", given, how, kept, *arrays)
     return dx, d_rows, d_columns

@@ -1,5 +1,5 @@
-// The kernels behind a plain C interface. Every function returns how many matrices could not be done
-// by scalings, or -1 where memory ran out.
+// The kernels behind a plain C interface. Those of Sinkhorn return how many matrices they have left for
+// another one, or -1 where memory ran out.
 #include <vector>
 
 #include "assignment.hpp"
@@ -12,100 +12,61 @@ namespace {
 constexpr int64_t SERIAL_BELOW = 16000; // entries of a batch below which waking a thread does not pay
 constexpr int64_t SHARED_FROM = 512 * 512; // entries of a matrix from which sharing out its rows pays
 
-bool any(const bool* flags, int64_t count) {
-    return std::any_of(flags, flags + count, [](bool is) { return is; });
-}
+// Whether the rows of one matrix after the other are shared out over the threads.
+bool rows_are_shared(const Work& w) { return !w.in_lanes && w.batch < w.threads && w.m * w.n >= SHARED_FROM; }
 
-// The wanted ones of N matrices in lanes of T; those left over as `again` takes them, by lanes of float64.
-template <class T, class First, class Again> void in_lanes(const Work& w, int64_t first, First once, Again again) {
-    constexpr int N = LANES_OF<T>, HALF = LANES_OF<double>;
-    bool wanted[N];
-    for (int l = 0; l < N; ++l) wanted[l] = first + l < w.batch;
-    once(first, wanted);
-    for (int l = 0; l < N; l += HALF)
-        if (any(wanted + l, HALF)) again(first + l, wanted + l);
-}
-
-template <class T> void forward_lanes(const Work& w, int64_t first) {
-    in_lanes<T>(
-        w, first, [&](int64_t b, bool* wanted) { Scalings<T, T, true>(w, b, 1).forward(wanted); },
-        [&](int64_t b, bool* wanted) {
-            if (sizeof(T) == 4) Scalings<T, double, true>(w, b, 1).forward(wanted);
-            if (any(wanted, LANES_OF<double>)) Logarithms<T, true>(w, b, 1).forward(wanted);
-        });
-}
-
-template <class T> void forward_rows(const Work& w, int64_t b, int parts) {
-    bool wanted[16] = {true};
-    Scalings<T, T, false>(w, b, parts).forward(wanted);
-    if (wanted[0] && sizeof(T) == 4) Scalings<T, double, false>(w, b, parts).forward(wanted);
-    if (wanted[0]) Logarithms<T, false>(w, b, parts).forward(wanted);
-}
-
-template <class T> void backward_lanes(const Work& w, int64_t first) {
-    auto of_tier = [&](int64_t b, const bool* wanted, int count, int tier, bool* some) {
-        for (int l = 0; l < count; ++l) some[l] = wanted[l] && w.tier[b + l] == tier;
-        return any(some, count);
-    };
-    in_lanes<T>(
-        w, first,
-        [&](int64_t b, bool* wanted) {
-            bool some[LANES_OF<T>];
-            if (!of_tier(b, wanted, LANES_OF<T>, 1, some)) return;
-            bool left[LANES_OF<T>];
-            std::copy(some, some + LANES_OF<T>, left);
-            Scalings<T, T, true>(w, b, 1).backward(left, w.n_iters);
-            for (int l = 0; l < LANES_OF<T>; ++l) wanted[l] = wanted[l] && (!some[l] || left[l]);
-        },
-        [&](int64_t b, bool* wanted) {
-            bool some[LANES_OF<double>];
-            if (sizeof(T) == 4 && of_tier(b, wanted, LANES_OF<double>, 2, some)) {
-                bool left[LANES_OF<double>];
-                std::copy(some, some + LANES_OF<double>, left);
-                Scalings<T, double, true>(w, b, 1).backward(left, w.n_iters);
-                for (int l = 0; l < LANES_OF<double>; ++l) wanted[l] = wanted[l] && (!some[l] || left[l]);
-            }
-            if (any(wanted, LANES_OF<double>)) Logarithms<T, true>(w, b, 1).backward(wanted, w.n_iters);
-        });
-}
-
-template <class T> void backward_rows(const Work& w, int64_t b, int parts) {
-    bool wanted[16] = {true};
-    const int64_t steps = w.iters[b];
-    if (w.tier[b] == 1) Scalings<T, T, false>(w, b, parts).backward(wanted, steps);
-    if (w.tier[b] == 2 && sizeof(T) == 4) Scalings<T, double, false>(w, b, parts).backward(wanted, steps);
-    if (wanted[0]) Logarithms<T, false>(w, b, parts).backward(wanted, steps);
-}
-
-// Does all units of work: blocks of matrices in lanes, matrices, or one matrix after the other with its
-// rows shared out.
-template <class T, class L, class R> int64_t run(const Work& w, L in_lanes, R along_rows) {
-    const bool small = w.batch * w.m * w.n < SERIAL_BELOW;
-    const int threads = small ? 1 : int(w.threads);
-    const bool shared = w.batch < threads && w.m * w.n >= SHARED_FROM;
-    std::atomic<bool> failed{false};
+// Hand the matrices of a tier to an engine, all lanes of it at a time; those that it leaves wanted go to
+// the next tier.
+template <class Engine, class Do> void pass(const Work& w, uint8_t tier, uint8_t next, Do engine_do, std::atomic<bool>& failed) {
+    constexpr int N = Engine::RN;
+    const bool shared = rows_are_shared(w);
     auto unit = [&](int64_t k) {
+        bool wanted[Engine::N] = {}, any = false;
+        const int64_t first = k * N;
+        for (int l = 0; l < N && first + l < w.batch; ++l) any |= wanted[l] = w.tier[first + l] == tier;
+        if (!any) return;
         try {
-            if (w.in_lanes) in_lanes(k * LANES_OF<T>);
-            else along_rows(k, shared ? 2 * threads : 1);
+            Engine engine(w, first, shared ? 2 * int(w.threads) : 1);
+            engine_do(engine, first, wanted);
             thread_arena().reset(0);
         } catch (const std::bad_alloc&) {
             failed = true;
         }
+        for (int l = 0; l < N; ++l)
+            if (wanted[l]) w.tier[first + l] = next;
     };
-    const int64_t units = w.in_lanes ? (w.batch + LANES_OF<T> - 1) / LANES_OF<T> : w.batch;
-    parallel(units, shared ? 1 : threads, unit);
-    if (failed) return -1;
-    return std::count(w.tier, w.tier + w.batch, 3);
+    const bool small = w.batch * w.m * w.n < SERIAL_BELOW;
+    parallel((w.batch + N - 1) / N, small || shared ? 1 : int(w.threads), unit);
 }
 
-template <class T> int64_t forward(const Work& w) {
-    return run<T>(
-        w, [&](int64_t first) { forward_lanes<T>(w, first); }, [&](int64_t b, int parts) { forward_rows<T>(w, b, parts); });
+int64_t above(const Work& w, uint8_t tier) {
+    return std::count_if(w.tier, w.tier + w.batch, [&](uint8_t t) { return t > tier; });
 }
-template <class T> int64_t backward(const Work& w) {
-    return run<T>(
-        w, [&](int64_t first) { backward_lanes<T>(w, first); }, [&](int64_t b, int parts) { backward_rows<T>(w, b, parts); });
+
+// What is left by scalings in the dtype of the matrices; then what is left by all scalings.
+template <class T, bool LANES> int64_t forward(const Work& w) {
+    std::atomic<bool> failed{false};
+    auto engine_do = [](auto& engine, int64_t, bool* wanted) { engine.forward(wanted); };
+    std::fill(w.tier, w.tier + w.batch, uint8_t(1));
+    pass<Scalings<T, T, LANES>>(w, 1, sizeof(T) == 4 ? 2 : 3, engine_do, failed);
+    return failed ? -1 : above(w, 1);
+}
+template <class T, bool LANES> int64_t finish(const Work& w) {
+    std::atomic<bool> failed{false};
+    auto engine_do = [](auto& engine, int64_t, bool* wanted) { engine.forward(wanted); };
+    if (sizeof(T) == 4) pass<Scalings<T, double, LANES>>(w, 2, 3, engine_do, failed);
+    pass<Logarithms<T, LANES>>(w, 3, 3, engine_do, failed);
+    return failed ? -1 : above(w, 2);
+}
+template <class T, bool LANES> int64_t backward(const Work& w) {
+    std::atomic<bool> failed{false};
+    auto engine_do = [&](auto& engine, int64_t first, bool* wanted) {
+        engine.backward(wanted, LANES ? w.n_iters : w.iters[first]);
+    };
+    pass<Scalings<T, T, LANES>>(w, 1, 3, engine_do, failed);
+    if (sizeof(T) == 4) pass<Scalings<T, double, LANES>>(w, 2, 3, engine_do, failed);
+    pass<Logarithms<T, LANES>>(w, 3, 3, engine_do, failed);
+    return failed ? -1 : 0;
 }
 
 // Matrices to match: each at an address and of a size of its own, or all in one batch.
@@ -178,9 +139,15 @@ EXPORT void softperm_borrow(softperm::OpenMP start_threads, int64_t process) {
     softperm::openmp = start_threads;
     softperm::openmp_process = int(process);
 }
-EXPORT int64_t softperm_forward_f32(const softperm::Work* w) { return softperm::forward<float>(*w); }
-EXPORT int64_t softperm_forward_f64(const softperm::Work* w) { return softperm::forward<double>(*w); }
-EXPORT int64_t softperm_backward_f32(const softperm::Work* w) { return softperm::backward<float>(*w); }
-EXPORT int64_t softperm_backward_f64(const softperm::Work* w) { return softperm::backward<double>(*w); }
+#define FUNCTION(NAME, SUFFIX, T)                                                           \
+    EXPORT int64_t softperm_##NAME##_##SUFFIX(const softperm::Work* w) {                    \
+        return w->in_lanes ? softperm::NAME<T, true>(*w) : softperm::NAME<T, false>(*w);    \
+    }
+FUNCTION(forward, f32, float)
+FUNCTION(forward, f64, double)
+FUNCTION(finish, f32, float)
+FUNCTION(finish, f64, double)
+FUNCTION(backward, f32, float)
+FUNCTION(backward, f64, double)
 EXPORT int64_t softperm_match_f32(const softperm::Matches* a) { return softperm::match<float>(*a); }
 EXPORT int64_t softperm_match_f64(const softperm::Matches* a) { return softperm::match<double>(*a); }

@@ -20,6 +20,7 @@
 
 #include "arena.hpp"
 #include "matrix.hpp"
+#include "shortlist.hpp"
 #include "simd.hpp"
 
 namespace softperm {
@@ -29,24 +30,9 @@ template <class T> class Assignment {
     using W = IntVec<V>;
     using D = Native<double>;
     using I = IntVec<D>;
-    static constexpr int LT = LANES_OF<T>, L = LANES_OF<double>, GROUPS = LT < 16 ? 2 : 1;
-    static constexpr int64_t NOTHING = -1, LIST = 2 * GROUPS * LT, LONG = 320;
-    static constexpr T HIGHEST = std::numeric_limits<T>::max();
+    static constexpr int LT = LANES_OF<T>, L = LANES_OF<double>;
+    static constexpr int64_t NOTHING = -1, LONG = 320;
     static constexpr double INFINITE = std::numeric_limits<double>::infinity();
-
-    struct Offer {
-        double top, next;
-        int64_t column;
-    };
-    struct Entry {
-        T x;
-        int32_t column;
-    };
-    struct List {
-        double bound, offset; // offset: the distance of the row
-        int64_t count, made;  // made: before which augmentation, 0 for never
-        Entry entries[LIST];
-    };
 
     Arena& arena;
     const int64_t m, n, width; // width: n in whole vectors, filled up with -inf
@@ -57,14 +43,10 @@ template <class T> class Assignment {
     int64_t *perm, *owner, *now, *later, *before, *settled;
     double *price, *shut, *distance, *lengths; // shut: the price, infinite where the path is settled
     T* low_price;                              // rounded down
-    List* lists = nullptr;
+    Shortlist<T>* lists = nullptr;
     double *unlisted, nearest_unlisted; // distances of the columns that are not on a row's list
     int64_t augmentation = 1, failures = 0, looks = 0;
 
-    template <class A, int CHAINS = 2, class F> static INLINE Offer best_of(int64_t count, F values) {
-        const BestTwo<A> b = best_two<A, CHAINS>(count, values);
-        return {b.best[0], b.second[0], b.where[0]};
-    }
     static Offer least(const double* from, int64_t count) {
         const Offer offer = best_of<D, 4>(count, [&](int64_t at) { return -load<D>(from + at); });
         return {-offer.top, -offer.next, offer.column};
@@ -80,54 +62,14 @@ template <class T> class Assignment {
     INLINE D worths(int64_t i, int64_t at, const double* prices) const {
         return convert<double>(load<Vec<T, L>>(x + i * stride + at)) - load<D>(prices + at);
     }
-    Offer best_of_all(int64_t i) const {
-        return best_of<D>(n, [&](int64_t at) { return worths(i, at, price); });
-    }
-
-    // List the columns that are worth most to row i: two of every lane, where above the third.
-    void list(int64_t i) {
-        V best[GROUPS], second[GROUPS], third = splat<V>(FORBIDDEN<T>);
-        W best_at[GROUPS]{}, second_at[GROUPS]{}, here = lanes<W>();
-        for (int g = 0; g < GROUPS; ++g) best[g] = second[g] = third;
-        for (int64_t at = 0; at < width; at += GROUPS * LT)
-            for (int g = 0; g < GROUPS && at + g * LT < width; ++g, here += LT) {
-                const V worth = load<V>(x + i * stride + at + g * LT) - load<V>(low_price + at + g * LT);
-                const W top = worth > best[g], over = worth > second[g];
-                third = maximum(third, minimum(worth, second[g]));
-                second_at[g] = top ? best_at[g] : over ? here : second_at[g];
-                second[g] = top ? best[g] : maximum(worth, second[g]);
-                best_at[g] = top ? here : best_at[g];
-                best[g] = maximum(worth, best[g]);
-            }
-        const T bound = largest(third);
-        List& l = lists[i];
-        l.count = 0;
-        auto keep = [&](V worth, W column) {
-            for (int k = 0; k < LT; ++k) {
-                l.entries[l.count] = {x[i * stride + column[k]], int32_t(column[k])};
-                l.count += worth[k] >= bound && worth[k] > FORBIDDEN<T>;
-            }
-        };
-        for (int g = 0; g < GROUPS; ++g) keep(best[g], best_at[g]), keep(second[g], second_at[g]);
-        l.made = augmentation;
-        l.bound = bound;
-        if (sizeof(T) == 4) // differences in float32 are rounded, and may overflow
-            l.bound = bound < -HIGHEST ? -HIGHEST : bound + std::abs(double(bound)) * 0x1p-23;
-    }
+    void list(int64_t i) { lists[i].make(x + i * stride, low_price, width, augmentation); }
     Offer best_of_columns(int64_t i) {
         for (int attempt = 0; listed && attempt < 2; ++attempt) {
-            List& l = lists[i];
-            if (attempt || !l.made) list(i);
-            Offer offer{-INFINITE, -INFINITE, 0};
-            for (const Entry* e = l.entries; e < l.entries + l.count; ++e) {
-                const double worth = double(e->x) - price[e->column];
-                offer.next = std::max(offer.next, std::min(worth, offer.top));
-                offer.column = worth > offer.top ? e->column : offer.column;
-                offer.top = std::max(worth, offer.top);
-            }
-            if (offer.next >= l.bound) return offer;
+            if (attempt || !lists[i].made) list(i);
+            const Offer offer = lists[i].best(price);
+            if (offer.next >= lists[i].bound) return offer;
         }
-        return best_of_all(i);
+        return best_of<D>(n, [&](int64_t at) { return worths(i, at, price); });
     }
     // The same, or to stay without a column.
     Offer or_alone(int64_t i, Offer offer) const {
@@ -139,7 +81,7 @@ template <class T> class Assignment {
     void raise(int64_t j, double amount) {
         price[j] += amount;
         if (sizeof(T) == 8 || !listed) return;
-        const T near = std::min(T(price[j]), HIGHEST);
+        const T near = std::min(T(price[j]), HIGHEST<T>);
         low_price[j] = near - (std::abs(near) * T(0x1p-23) + std::numeric_limits<T>::min());
     }
     // Give column j to row i; the row that had it, or -1.
@@ -184,7 +126,8 @@ template <class T> class Assignment {
     int64_t start_at_zero() {
         int64_t left = 0;
         for (int64_t i = 0; i < m; ++i) {
-            const Offer offer = or_alone(i, best_of<V>(n, [&](int64_t at) { return load<V>(x + i * stride + at); }));
+            const T* row = x + i * stride;
+            const Offer offer = or_alone(i, best_of<V>(n, [&](int64_t at) { return load<V>(row + at); }));
             const bool free = offer.column == NOTHING || owner[offer.column] < 0;
             if (offer.next > -INFINITE && free) bid_for(i, offer);
             else now[left++] = i;
@@ -226,17 +169,17 @@ template <class T> class Assignment {
         return {-offer.top, 0, offer.column};
     }
     Offer relax_listed(int64_t i, double offset) {
-        List& l = lists[i];
+        Shortlist<T>& l = lists[i];
         if (!l.made) list(i);
         Offer near{INFINITE, 0, 0};
-        for (const Entry* e = l.entries; e < l.entries + l.count; ++e) {
+        for (const auto* e = l.entries; e < l.entries + l.count; ++e) {
             const double length = offset - (double(e->x) - shut[e->column]);
             if (length >= distance[e->column]) continue;
             distance[e->column] = length;
             before[e->column] = i;
             if (length < near.top || (length == near.top && owner[e->column] < 0)) near = {length, 0, e->column};
         }
-        l.offset = offset;
+        l.distance = offset;
         unlisted[i] = offset - l.bound;
         nearest_unlisted = std::min(nearest_unlisted, unlisted[i]);
         return near;
@@ -251,12 +194,12 @@ template <class T> class Assignment {
             if (++looks > 64 + rows / 2) {
                 ++failures;
                 for (int64_t r = 0; r < m; ++r)
-                    if (unlisted[r] < INFINITE) relax(r, lists[r].offset);
+                    if (unlisted[r] < INFINITE) relax(r, lists[r].distance);
                 return least(distance, n);
             }
             unlisted[row] = INFINITE;
-            if (lists[row].made < augmentation) list(row), relax_listed(row, lists[row].offset);
-            else relax(row, lists[row].offset);
+            if (lists[row].made < augmentation) list(row), relax_listed(row, lists[row].distance);
+            else relax(row, lists[row].distance);
             near = least(distance, n);
             nearest_unlisted = least(unlisted, m).top;
         }
@@ -277,20 +220,15 @@ template <class T> class Assignment {
             if (alone && offset - alone[i] < nearest_alone) nearest_alone = offset - alone[i], lonely = i;
             const bool by_lists = listed && failures == failed;
             const Offer near = by_lists ? relax_lists(i, offset, length, count) : relax(i, offset);
-            if (std::min(nearest_alone, near.top) == INFINITE) return false;
-            if (nearest_alone <= near.top) {
-                length = nearest_alone;
-                j = NOTHING;
-                break;
-            }
             const bool stalled = near.top <= length;
-            length = near.top;
-            j = near.column;
-            if (owner[j] >= 0 && stalled && stalls++ % 8 == 0) {
-                const int64_t free = find_vacant([&](int64_t at) { return load<D>(distance + at) <= length; });
-                if (free >= 0) j = free;
+            length = std::min(nearest_alone, near.top);
+            if (length == INFINITE) return false;
+            j = nearest_alone <= near.top ? NOTHING : near.column;
+            if (j != NOTHING && owner[j] >= 0 && stalled && stalls++ % 8 == 0) {
+                const int64_t vacant = find_vacant([&](int64_t at) { return load<D>(distance + at) <= length; });
+                if (vacant != NOTHING) j = vacant;
             }
-            if (owner[j] < 0) break;
+            if (j == NOTHING || owner[j] == NOTHING) break;
             settled[count] = j;
             lengths[count++] = length;
             i = owner[j];
@@ -321,7 +259,7 @@ public:
         if constexpr (sizeof(T) == 8) low_price = price;
         else std::fill_n(low_price = arena.take<T>(width), width, T(0));
         if (!listed) return;
-        lists = arena.take<List>(m);
+        lists = arena.take<Shortlist<T>>(m);
         unlisted = arena.take<double>(whole<T>(m));
         for (int64_t i = 0; i < m; ++i) lists[i].made = 0;
     }
@@ -337,10 +275,31 @@ public:
     }
 };
 
+// Four rows: six ways to share the columns between the first two and the last two.
+template <class T> bool assign_four(const Matrix& a, T scale) {
+    static constexpr int PAIRS[6][2] = {{0, 1}, {0, 2}, {0, 3}, {1, 2}, {1, 3}, {2, 3}}; // k and 5 - k are disjoint
+    double x[4][4], highest = FORBIDDEN<double>;
+    for (int i = 0; i < 4; ++i)
+        for (int j = 0; j < 4; ++j) x[i][j] = static_cast<const T*>(a.x)[i * a.stride + j] * scale;
+    for (int k = 0; k < 6; ++k) {
+        const int *p = PAIRS[k], *q = PAIRS[5 - k];
+        const double first = x[0][p[0]] + x[1][p[1]], first_crossed = x[0][p[1]] + x[1][p[0]];
+        const double last = x[2][q[0]] + x[3][q[1]], last_crossed = x[2][q[1]] + x[3][q[0]];
+        const double sum = std::max(first, first_crossed) + std::max(last, last_crossed);
+        if (sum <= highest) continue;
+        highest = sum;
+        const bool c = first_crossed > first, d = last_crossed > last;
+        const int perm[] = {p[c], p[!c], q[d], q[!d]};
+        std::copy_n(perm, 4, a.perm);
+    }
+    return highest > FORBIDDEN<double>;
+}
+
 // Write the assignment of maximal sum; false where -inf forbids as many pairs as there must be.
 template <class T> bool assign(const Matrix& a, Arena& arena) {
     arena.reset(0);
     const T scale = safe_scale<T>(a);
+    if (a.m == 4 && a.n == 4 && !a.unmatched) return assign_four(a, scale);
     const bool turned = a.m > a.n && !a.unmatched;
     double* alone = a.unmatched ? arena.take<double>(a.m) : nullptr;
     for (int64_t i = 0; alone && i < a.m; ++i) alone[i] = double(static_cast<const T*>(a.unmatched)[i]) * scale;

@@ -24,13 +24,14 @@ struct Work {
     int64_t *iters;
     void *error;
     uint8_t *tier; // per matrix: 1 and 2 for scalings in the dtype of x and in float64, 3 for logarithms
-    double *steps; // the scalings of `kept` steps
+    void *steps;         // the scalings of `kept` steps in the dtype of x
+    double *more_steps;  // and in float64
     const void *grad;
     void *dx;
     double *d_rows, *d_columns;
 
     double rate(int64_t b) const { return 1.0 / std::max(n_taus ? taus[n_taus == 1 ? 0 : b] : tau, 1e-300); }
-    int64_t steps_per_matrix() const { return kept * m + (kept + 1) * ((n + 15) / 16 * 16); }
+    int64_t steps_per_matrix() const { return kept * m + (kept + 1) * ((n + 15) / 16 * 16); } // any padding
 };
 
 template <class T> constexpr T TINY = std::numeric_limits<T>::min();

@@ -124,6 +124,8 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
             if (log_rows[i] > -INFINITE) worst = std::max(worst, std::abs(std::expm1(u[i] - next[i])) * std::exp(log_rows[i]));
         return worst;
     }
+    double error = INFINITE; // the last that was looked at to see whether to stop
+
     int64_t iterate(int64_t n_iters, double tol) {
         for (int64_t j = 0; j < b_size; j += N) {
             const V log_c = load<V>(log_columns + j);
@@ -131,14 +133,14 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
         }
         for (int64_t t = 0; t < n_iters; ++t) {
             row_steps(t);
-            if (!LANES && tol > 0 && t > 0 && row_error(u(t - 1), u(t)) < tol) return t;
+            if (!LANES && tol > 0 && t > 0 && (error = row_error(u(t - 1), u(t))) < tol) return t;
             column_steps(t);
         }
         return n_iters;
     }
 
     // Results of the wanted matrices.
-    void forward(const bool* wanted) {
+    void forward(bool* wanted) {
         T* out = static_cast<T*>(w.out);
         take(0);
         W *high = arena.template take<W>(2 * b_size), *sum = high + b_size;
@@ -159,11 +161,11 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
             worst = maximum(worst, absolute(this->sum(row_sum) - exp(this->row(log_rows, i))));
         }
         if constexpr (LANES) this->write_lanes(L, wanted, out);
-        if (w.error) this->write_numbers(worst, wanted, static_cast<T*>(w.error));
+        const V reached = error < w.tol ? splat<V>(error) : worst;
+        if (w.error) this->write_numbers(reached, wanted, static_cast<T*>(w.error));
         for (int l = 0; l < count; ++l) {
-            if (!wanted[l]) continue;
-            w.tier[first + l] = 3;
-            if (w.iters) w.iters[first + l] = done;
+            if (wanted[l] && w.iters) w.iters[first + l] = done;
+            wanted[l] = false;
         }
     }
 
@@ -239,7 +241,7 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
             this->set_row(du, i, this->sum(row_sum));
         }
     }
-    void backward(const bool* wanted, int64_t steps) {
+    void backward(bool* wanted, int64_t steps) {
         T* dx = static_cast<T*>(w.dx);
         take(steps);
         E = arena.template take<W>(m * b_size);
@@ -264,6 +266,7 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
         if constexpr (LANES) this->write_lanes(G, wanted, dx);
         for (int l = 0; l < count && w.d_rows; ++l) {
             if (!wanted[l]) continue;
+            wanted[l] = false;
             for (int64_t i = 0; i < m; ++i) w.d_rows[(first + l) * m + i] = d_rows[i * RN + l];
             for (int64_t j = 0; j < n; ++j) w.d_columns[(first + l) * n + j] = d_columns[j * RN + l];
         }

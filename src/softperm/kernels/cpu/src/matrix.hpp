@@ -19,6 +19,7 @@ struct Matrix {
 };
 
 template <class T> constexpr T FORBIDDEN = -std::numeric_limits<T>::infinity();
+template <class T> constexpr T HIGHEST = std::numeric_limits<T>::max();
 template <class T> constexpr int64_t whole(int64_t count) {
     return (count + LANES_OF<T> - 1) / LANES_OF<T> * LANES_OF<T>;
 }

@@ -47,9 +47,7 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
         of_columns = arena.template take<W>(b_size);
         acc = arena.template take<W>(chunks * (b_size + N));
         this->read_sums(of_rows, of_columns, false);
-        // Scalings in float32 lie behind all those in float64: matrices in lanes may have either.
-        const int64_t room = w.steps_per_matrix(), before = sizeof(W) == 4 ? (w.batch + 15) / 16 * 16 * room : 0;
-        A_kept = reinterpret_cast<W*>(w.steps + before) + first * room;
+        A_kept = static_cast<W*>(ON_S ? w.steps : w.more_steps) + first * w.steps_per_matrix();
         B_kept = A_kept + w.kept * a_size;
     }
     INLINE W* at(int64_t i, int64_t j) const {
@@ -170,6 +168,8 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
         return worst;
     }
 
+    double error = INFINITE; // the last that was looked at to see whether to stop
+
     // Does the steps; says how many, and which matrices stayed in the safe range.
     int64_t iterate(IntVec<V>& safe) {
         V most_a = {}, most_b = {};
@@ -177,7 +177,7 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
         for (int64_t j = 0; j < J; ++j) store(B(0) + j * N, load<V>(of_columns + j * N) > 0 ? splat<V>(1) : V{});
         for (int64_t t = 0; t < w.n_iters; ++t) {
             sweep(B(t), Forwards{of_rows}, A(t));
-            if (!LANES && w.tol > 0 && t > 0 && row_error(A(t - 1), A(t)) < w.tol) return t;
+            if (!LANES && w.tol > 0 && t > 0 && (error = row_error(A(t - 1), A(t))) < w.tol) return t;
             V sum_b = {};
             W* b = B(t + 1);
             for (int64_t j = 0; j < b_size; j += N) {
@@ -251,11 +251,11 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
         if (std::none_of(good, good + count, [](bool is) { return is; })) return;
         const V worst = write_result(A(done - 1), B(done), good, out);
         if (w.log) write_logarithm(A(done - 1), B(done), good, x, out);
-        if (w.error) this->write_numbers(worst, good, static_cast<T*>(w.error));
+        const V reached = error < w.tol ? splat<V>(W(error)) : worst;
+        if (w.error) this->write_numbers(reached, good, static_cast<T*>(w.error));
         for (int l = 0; l < count; ++l) {
             if (!good[l]) continue;
             wanted[l] = false;
-            w.tier[first + l] = ON_S ? 1 : 2;
             if (w.iters) w.iters[first + l] = done;
         }
     }

@@ -1,0 +1,118 @@
+"""What is read from files, checked where it is read.
+
+The schema is the settings classes themselves: the names and types of their fields, and the ranges
+that they check when they are made.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+_LONGEST = 200  # of what a message repeats
+_LARGEST = 1e308  # of a number, in magnitude: just below infinity
+_ARTICLES = {int: "an int", float: "a number", str: "a text", bool: "true or false"}
+
+
+def shorten(text: str, most: int = _LONGEST) -> str:
+    """A text in one line, its middle left out where it is long."""
+    line = " ".join(text.split())
+    if len(line) <= most:
+        return line
+    tail = most // 3
+    return f"{line[: most - tail - 5]} ... {line[-tail:]}"
+
+
+def require_within(value: object, name: str, low: float, high: float) -> None:
+    """Refuse everything but a number from low to high; with ints as ends, an int.
+
+    Raises:
+        TypeError, ValueError: it is none, or out of range.
+    """
+    kind = int if isinstance(low, int) and isinstance(high, int) else float
+    number = _fit(value, kind, name)
+    if not low <= number <= high:
+        raise ValueError(
+            f"{name} must be between {low:g} and {high:g}, got {shorten(str(number), 40)}"
+        )
+
+
+def _kind(hint: object) -> str:
+    """A type, in words."""
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, get_args(hint)))
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_kind(part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        return "a list of numbers"
+    return "nothing" if hint is type(None) else _ARTICLES[hint]  # type: ignore[index]
+
+
+def _fit(value: Any, hint: Any, name: str) -> Any:
+    """The value as its type asks: a float for an int where one is meant, a tuple for a list."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _fit(value, next(part for part in args if part is not type(None)), name)
+    if origin is Literal:
+        fits = isinstance(value, str) and value in args
+    elif origin is tuple:
+        if isinstance(value, list | tuple):
+            return tuple(_fit(part, args[0], name) for part in value)
+        fits = False
+    elif hint is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        if fits and not abs(value) <= _LARGEST:
+            raise ValueError(f"{name} must be a finite number, got {shorten(str(value), 60)}")
+        value = float(value) if fits else value
+    else:
+        fits = type(value) is hint
+    if not fits:
+        raise TypeError(f"{name} must be {_kind(hint)}, got {shorten(repr(value), 60)}")
+    return value
+
+
+def check(values: object, source: object, *kinds: type) -> dict[str, Any]:
+    """Settings by name, each a field of one of the classes and of its type.
+
+    Arguments:
+        values: What was read.
+        source: Where from, for messages.
+        kinds: The settings classes.
+
+    Raises:
+        ValueError: there are other names, or a value is of another type.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{source} must hold settings by name, got {type(values).__name__}")
+    hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
+    for name in values:
+        if name not in hints:
+            what = kinds[0].__name__.removesuffix("Config").lower()
+            got = shorten(str(name), 60)
+            raise ValueError(f"{source} must hold settings of {what}, got {got}")
+    try:
+        return {name: _fit(value, hints[name], name) for name, value in values.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def build(kind: type[T], values: object, source: object) -> T:
+    """A settings object of what was read; what is not there has its default.
+
+    Raises:
+        ValueError: a name is unknown or missing, or a value is of another type or out of range.
+    """
+    given = check(values, source, kind)
+    for field in fields(kind):  # type: ignore[arg-type]
+        needed = field.default is MISSING and field.default_factory is MISSING
+        if needed and field.name not in given:
+            raise ValueError(f"{source} must hold {field.name}")
+    try:
+        return kind(**given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{source}: {error}") from error

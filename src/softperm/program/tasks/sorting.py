@@ -1,0 +1,204 @@
+"""Sorting numbers: put a list in ascending order, learnt from the sorted list alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from softperm.data import uniform_lists
+from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
+from softperm.nn import RelativeSortNet, SinkhornNet, SinkhornSortNet
+from softperm.permutations import invert_permutation
+from softperm.program.schema import require_within
+
+_EVALUATION_SEED = 0
+_EVALUATION_ENTRIES = 4_000_000  # of score matrices held at a time
+
+_LARGEST_TEST = 1_000_000_000  # numbers in the test set
+
+Interval = tuple[float, float]
+_RANGES: dict[str, tuple[float, float]] = {
+    "n_items": (1, 20_000),
+    "low": (-1e9, 1e9),
+    "high": (-1e9, 1e9),
+    "test_low": (-1e9, 1e9),
+    "test_high": (-1e9, 1e9),
+    "train_lists": (1, 1_000_000_000),
+    "test_lists": (1, 100_000_000),
+    "hidden_features": (1, 65_536),
+    "tau": (1e-6, 1e6),
+    "n_iters": (1, 100_000),
+    "noise_scale": (0.0, 1e6),
+    "n_samples": (1, 10_000),
+}
+
+
+@dataclass(frozen=True)
+class SortingConfig:
+    """Settings of the sorting task; the defaults are those of the paper's code.
+
+    Arguments:
+        n_items: Numbers in a list.
+        low: Lower end of the interval that training lists are drawn from.
+        high: Upper end of that interval.
+        test_low: Lower end of the interval that test lists are drawn from.
+        test_high: Upper end of that interval.
+        train_lists: Lists in an epoch; every epoch draws new ones.
+        test_lists: Lists in the test set, the same every time.
+        net: paper (`SinkhornSortNet`), or relative (`RelativeSortNet`).
+        hidden_features: Units of the hidden layers.
+        tau: Temperature of the Gumbel-Sinkhorn samples.
+        n_iters: Sinkhorn iterations.
+        noise_scale: Scale of the Gumbel noise.
+        n_samples: Gumbel-Sinkhorn samples a list in every step.
+    """
+
+    n_items: int = 10
+    low: float = 0.0
+    high: float = 1.0
+    test_low: float = 0.0
+    test_high: float = 1.0
+    train_lists: int = 10_000
+    test_lists: int = 1_000
+    net: Literal["paper", "relative"] = "paper"
+    hidden_features: int = 32
+    tau: float = 1.0
+    n_iters: int = 10
+    noise_scale: float = 1.0
+    n_samples: int = 5
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            require_within(getattr(self, name), name, low, high)
+        if self.net not in ("paper", "relative"):
+            raise ValueError(f"net must be paper or relative, got {self.net!r}")
+        for lower, upper in (("low", "high"), ("test_low", "test_high")):
+            if not getattr(self, lower) < getattr(self, upper):
+                raise ValueError(
+                    f"{lower} must be below {upper}, got {getattr(self, lower)} and "
+                    f"{getattr(self, upper)}"
+                )
+        if self.test_lists * self.n_items > _LARGEST_TEST:
+            raise ValueError(
+                f"test_lists x n_items must be at most {_LARGEST_TEST}, got "
+                f"{self.test_lists} x {self.n_items}"
+            )
+
+
+class Sorting:
+    r"""The sorting task.
+
+    .. math:: \text{loss} = \frac1{BK} \sum_{b,k}
+        \lVert \operatorname{sort}(x_b) - P_{bk}^\top x_b \rVert_2^2
+
+    with K = `n_samples` Gumbel-Sinkhorn samples P_bk of list b.
+
+    Arguments:
+        config: The settings.
+
+    Source: Mena et al., ICLR 2018, section 5.1.
+    """
+
+    def __init__(self, config: SortingConfig) -> None:
+        self.config = config
+
+    @property
+    def n_items(self) -> int:
+        """Numbers in a list."""
+        return self.config.n_items
+
+    @property
+    def n_train(self) -> int:
+        """Lists in an epoch."""
+        return self.config.train_lists
+
+    def make_net(self) -> SinkhornNet:
+        """A new network, initialised from torch's global generator."""
+        c = self.config
+        if c.net == "relative":
+            return RelativeSortNet(c.hidden_features, c.tau, c.n_iters, noise_scale=c.noise_scale)
+        return SinkhornSortNet(
+            c.n_items, c.hidden_features, c.tau, c.n_iters, noise_scale=c.noise_scale
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The settings."""
+        return asdict(self.config)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """New lists, one for every index."""
+        c = self.config
+        return uniform_lists(len(indices), c.n_items, low=c.low, high=c.high, generator=generator)
+
+    def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Squared error of the softly sorted lists: summed over a list, mean over the rest."""
+        n_samples = self.config.n_samples
+        ordered, _ = net(batch, (n_samples,), generator=generator)
+        error: Tensor = (ordered - batch.sort(-1).values).square().sum()
+        return error / (n_samples * len(batch))
+
+    def test_lists(self, interval: Interval | None = None) -> Tensor:
+        """The test set, the same every time, float64, (test_lists, n_items).
+
+        Far from 0 float32 has too few digits for the numbers of a list to differ.
+
+        Arguments:
+            interval: Where to draw from; (test_low, test_high) when omitted.
+        """
+        c = self.config
+        low, high = interval or (c.test_low, c.test_high)
+        generator = torch.Generator().manual_seed(_EVALUATION_SEED)
+        return uniform_lists(
+            c.test_lists,
+            c.n_items,
+            low=low,
+            high=high,
+            generator=generator,
+            dtype=torch.float64,
+        )
+
+    @torch.no_grad()
+    def evaluate(
+        self, net: SinkhornNet, device: torch.device, interval: Interval | None = None
+    ) -> dict[str, float]:
+        """Mean over all test lists of every metric; l1 and l2 are norms of the difference.
+
+        Equal numbers are interchangeable. Computed in float64, and so on the CPU: two numbers of a
+        long list are closer than float32 logits can tell.
+
+        Arguments:
+            net: The network; left as it is.
+            device: Where the network is.
+            interval: Where to draw the test lists from; (test_low, test_high) when omitted.
+        """
+        exact = deepcopy(net).to("cpu", torch.float64).eval()
+        sums: defaultdict[str, float] = defaultdict(float)
+        for lists in self.test_lists(interval).split(_lists_at_a_time(self.n_items)):
+            for name, value in _list_metrics(lists, *exact(lists)).items():
+                sums[name] += value.sum(dtype=torch.float64).item()
+        return {name: total / self.config.test_lists for name, total in sums.items()}
+
+
+def _lists_at_a_time(n: int) -> int:
+    return max(1, _EVALUATION_ENTRIES // n**2)
+
+
+def _list_metrics(lists: Tensor, ordered: Tensor, perm: Tensor) -> dict[str, Tensor]:
+    """Every metric of every list."""
+    ranked = lists.sort(-1)
+    target = invert_permutation(ranked.indices)
+    steps = ranked.values.diff(dim=-1, prepend=ranked.values[..., :1]) > 0
+    labels = steps.long().cumsum(-1).gather(-1, target)  # equal numbers, equal labels
+    difference = ordered - ranked.values
+    return {
+        "kendall_tau": kendall_tau(perm, target, labels),
+        "prop_wrong": prop_wrong(perm, target, labels),
+        "prop_any_wrong": prop_any_wrong(perm, target, labels),
+        "l1": difference.abs().sum(-1),
+        "l2": difference.square().sum(-1).sqrt(),
+    }

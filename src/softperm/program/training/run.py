@@ -1,0 +1,279 @@
+"""The run folder: all that is needed to repeat, continue and use a run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from softperm._files import appearing, write_text
+from softperm.nn import Puzzle, SinkhornNet
+from softperm.program.readers import read_json, read_text, read_yaml
+from softperm.program.schema import build, check, shorten
+from softperm.program.tasks import Jigsaw, JigsawConfig, Sorting, SortingConfig, Task
+from softperm.program.training.config import TrainConfig
+from softperm.program.training.lock import locked
+from softperm.program.training.tensorfile import read_tensors, write_tensors
+
+Config = JigsawConfig | SortingConfig
+
+TASKS: dict[str, tuple[type[JigsawConfig] | type[SortingConfig], type[Jigsaw] | type[Sorting]]] = {
+    "jigsaw": (JigsawConfig, Jigsaw),
+    "sorting": (SortingConfig, Sorting),
+}
+MODELS: dict[str, type[Puzzle] | type[SortingConfig]] = {
+    "jigsaw": Puzzle,
+    "sorting": SortingConfig,
+}
+_LARGEST_TABLE = 100_000_000  # bytes of metrics.csv
+_STATISTICS = ("mean", "std")  # of the data; the last digits depend on the machine
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Arguments:
+        folder: Where it is. `config.yaml` holds the settings, `metrics.csv` a row an epoch,
+            `tensorboard/` the same for TensorBoard, `last.ckpt/` what `--resume` continues from,
+            `model.safetensors` and `model.json` the network, `*.png` the pictures.
+    """
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The settings of the run."""
+        return self.folder / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Loss and metrics, a row an epoch."""
+        return self.folder / "metrics.csv"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """What a resumed run continues from."""
+        return self.folder / "last.ckpt" / "state.safetensors"
+
+    @property
+    def weights_file(self) -> Path:
+        """The network's weights after the last finished epoch."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def model_file(self) -> Path:
+        """The task's name and all that using the network takes."""
+        return self.folder / "model.json"
+
+    def create(self, name: str, task: Task, task_config: Config, config: TrainConfig) -> None:
+        """Make the folder of a new run of the task called `name`, whole or not at all.
+
+        An empty folder that is there already is filled; its run begins with `config.yaml`, the
+        last file to be written.
+
+        Raises:
+            ValueError: the folder holds something.
+            OSError: it cannot be written.
+        """
+        self.require_new()
+        settings = yaml.safe_dump({**asdict(task_config), **asdict(config)}, sort_keys=False)
+        model = json.dumps({"task": name, "model": task.describe()}, indent=2) + "\n"
+        if not self.folder.exists():
+            with appearing(self.folder) as temporary:
+                write_text(temporary / self.model_file.name, model)
+                write_text(temporary / self.config_file.name, settings)
+            return
+        with locked(self.folder):
+            self.require_new()
+            try:
+                write_text(self.model_file, model)
+                write_text(self.config_file, settings)
+            except BaseException:
+                self.model_file.unlink(missing_ok=True)
+                raise
+
+    def require_new(self) -> None:
+        """Refuse a folder that holds a run, or anything else.
+
+        Raises:
+            ValueError: it does.
+            NotADirectoryError: it is a file.
+        """
+        if self.config_file.exists():
+            raise ValueError(
+                f"{self.folder} holds a run already: add --resume to continue it, or give another "
+                f"--out"
+            )
+        if not self.folder.exists():
+            return
+        if not self.folder.is_dir():
+            raise NotADirectoryError(f"{self.folder} is no folder: give another --out")
+        begun = self.model_file.name  # by a process that was killed before it wrote config.yaml
+        names = (path.name for path in self.folder.iterdir())
+        others = sorted(name for name in names if name != begun and not name.startswith("."))
+        if others:
+            raise ValueError(
+                f"{self.folder} is not empty, it holds {shorten(others[0], 60)}: give another --out"
+            )
+
+    def describe(self) -> tuple[str, Puzzle | SortingConfig]:
+        """The task's name and the model that the run is to train.
+
+        Raises:
+            ValueError: the folder holds no run, or one that is damaged.
+        """
+        path = self.model_file
+        with self._reading(path):
+            values = read_json(path)
+            if not isinstance(values, dict) or values.keys() != {"task", "model"}:
+                raise ValueError("it must hold task and model, and nothing else")
+            name = values["task"]
+            if not isinstance(name, str) or name not in TASKS:
+                got = shorten(repr(name), 60)
+                raise ValueError(f"task must be {' or '.join(TASKS)}, got {got}")
+            return name, build(MODELS[name], values["model"], "model")
+
+    @contextmanager
+    def _reading(self, path: Path) -> Iterator[None]:
+        """Tell which file of the run is missing or damaged."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            reason = "it is not there" if isinstance(error, FileNotFoundError) else str(error)
+            raise ValueError(
+                f"{self.folder} holds no run: cannot read {path.name}: {reason}"
+            ) from error
+
+    def settings(self) -> tuple[Config, TrainConfig]:
+        """The settings of the run; those newer than the run have their defaults.
+
+        Raises:
+            ValueError: the folder holds no run, or one that is damaged.
+        """
+        kind, path = TASKS[self.describe()[0]][0], self.config_file
+        with self._reading(path):
+            values = check(read_yaml(path), "it", kind, TrainConfig)
+            names = {field.name for field in fields(kind)}
+            task = {name: value for name, value in values.items() if name in names}
+            rest = {name: value for name, value in values.items() if name not in names}
+            return build(kind, task, "it"), build(TrainConfig, rest, "it")
+
+    def require_settings(self, settings: dict[str, Any]) -> None:
+        """Refuse to continue the run with other settings than it began with.
+
+        Raises:
+            ValueError: a setting differs from that in `config.yaml`, or the run is damaged.
+        """
+        task_config, config = self.settings()
+        stored = {**asdict(task_config), **asdict(config)}
+        for name, value in settings.items():
+            if stored[name] != value:
+                raise ValueError(
+                    f"a resumed run keeps its settings: {name} was {stored[name]} in "
+                    f"{self.folder}, got {shorten(str(value), 60)}"
+                )
+
+    def load_task(self) -> Task:
+        """The task with the run's settings, its data loaded.
+
+        Raises:
+            ValueError: the run is damaged, or its data are not those it began with.
+            OSError: the data cannot be read.
+        """
+        name, model = self.describe()
+        task = TASKS[name][1](self.settings()[0])  # type: ignore[arg-type]
+        now = task.describe()
+        for setting, value in asdict(model).items():
+            if setting not in _STATISTICS and now[setting] != value:
+                raise ValueError(
+                    f"{self.model_file} does not fit {self.config_file.name} and the data: "
+                    f"{setting} is {shorten(str(value), 60)} there, {now[setting]} here"
+                )
+        return task
+
+    def save_weights(self, net: nn.Module) -> None:
+        """Write the weights for use, apart from the checkpoint."""
+        write_tensors(self.weights_file, net.state_dict())
+
+    def load_weights(self, net: nn.Module, *, assign: bool = False) -> None:
+        """Read the weights into `net`.
+
+        Arguments:
+            net: The network.
+            assign: Put the weights that were read in the place of those it has.
+
+        Raises:
+            ValueError: there are none yet, or they do not fit `net`.
+        """
+        if not self.weights_file.exists():
+            raise ValueError(f"{self.folder} has no trained weights yet: no epoch was finished")
+        try:
+            weights = read_tensors(self.weights_file, checked=False)[0]
+            net.load_state_dict(weights, assign=assign)
+        except (RuntimeError, ValueError) as error:
+            reason = shorten(str(error).split("\n")[0])
+            raise ValueError(f"{self.weights_file} does not fit its run: {reason}") from error
+
+    def load_net(self, make_net: Callable[[], SinkhornNet]) -> SinkhornNet:
+        """A new network with the run's weights.
+
+        It is made only after the file was found to fit it, so that no more memory is taken than
+        the file has bytes.
+
+        Raises:
+            ValueError: as `load_weights`.
+        """
+        with torch.device("meta"):
+            outline = make_net()
+        self.load_weights(outline, assign=True)
+        net = make_net()
+        self.load_weights(net)
+        return net
+
+    def write_metrics(self, rows: Sequence[dict[str, float]]) -> None:
+        """Write all rows so far."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.metrics_file, text.getvalue())
+
+    def read_metrics(self, *needed: str) -> list[dict[str, float]]:
+        """The rows written so far; none before the first epoch is finished.
+
+        Arguments:
+            needed: Columns that must be there.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        path = self.metrics_file
+        if not path.exists():
+            return []
+        try:
+            table = list(csv.reader(io.StringIO(read_text(path, _LARGEST_TABLE)), strict=True))
+        except csv.Error as error:
+            raise ValueError(f"{path} is no table: {error}") from error
+        names = table[0] if table else []
+        missing = [name for name in needed if name not in names]
+        if missing or len(set(names)) < len(names):
+            raise ValueError(f"{path} must have a column {(missing or names)[0]}, once")
+        return [_numbers(names, row, f"{path}, line {i}") for i, row in enumerate(table[1:], 2)]
+
+
+def _numbers(names: Sequence[str], row: Sequence[str], where: str) -> dict[str, float]:
+    """A row of a table by the names of its columns."""
+    try:
+        return {name: float(text) for name, text in zip(names, row, strict=True)}
+    except ValueError as error:
+        raise ValueError(f"{where} must hold {len(names)} numbers") from error

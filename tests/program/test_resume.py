@@ -1,0 +1,111 @@
+"""A run begins whole or not at all, and goes on only as it began."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from softperm.program.cli import main
+from softperm.program.training import loop
+from softperm.program.training.lock import locked
+from softperm.program.training.run import Run
+
+SORT = ["train", "sorting", "--n_items", "3", "--train_lists", "40", "--test_lists", "10"]
+SHORT = [*SORT, "--epochs", "1", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def error(capsys: pytest.CaptureFixture[str]) -> str:
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    return text
+
+
+def test_a_folder_whose_name_is_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SHORT, "--out", "runs/lr[1]"]) == 0
+    assert main(["train", "sorting", "--out", "runs/lr[1]", "--resume"]) == 0
+
+
+@pytest.mark.parametrize("seed", ["99999999999999", str(2**64 - 1)])
+def test_large_seeds_train(seed: str) -> None:
+    assert main([*SHORT, "--seed", seed, "--out", "run"]) == 0
+    assert Run(Path("run")).settings()[1].seed == int(seed)
+
+
+@pytest.mark.parametrize("seed", [str(2**64), "9" * 30, "-1"])
+def test_other_seeds_are_refused_before_anything_is_made(
+    seed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SHORT, "--seed", seed, "--out", "run"]) == 1
+    assert "seed must be between 0 and" in error(capsys)
+    assert not list(Path().iterdir())
+
+
+def test_a_preset_that_contradicts_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--preset", "sorting-5", *SHORT[2:]]
+    assert main(["train", "sorting", *options, "--seed", "3", "--out", "run"]) == 0
+    resume = ["train", "sorting", "--out", "run", "--resume"]
+    assert main(resume) == 0
+    assert main([*resume, *options]) == 0  # the same again; what no preset says stays: the seed
+    capsys.readouterr()
+    assert main([*resume, "--preset", "sorting-5"]) == 1
+    assert "a resumed run keeps its settings: n_items was 3 in run, got 5" in error(capsys)
+    assert main([*resume, *options, "--preset", "relative-5"]) == 1
+    assert "a resumed run keeps its settings" in error(capsys)
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_room_for_the_right_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Trainer, "step", fail)
+        assert main([*SHORT, "--out", "runs/mine"]) == 1
+    assert "no step" in error(capsys)
+    assert not list(Path().iterdir())
+    assert main([*SHORT, "--out", "runs/mine"]) == 0
+
+
+def fail(*_: object) -> None:
+    raise ValueError("no step")
+
+
+def test_an_empty_folder_is_filled_and_another_is_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("empty").mkdir()
+    assert main([*SHORT, "--out", "empty"]) == 0
+    Path("begun").mkdir()
+    Path("begun/model.json").write_text("by a process that was killed")
+    assert main([*SHORT, "--out", "begun"]) == 0
+    Path("mine").mkdir()
+    Path("mine/metrics.csv").write_text("mine")
+    capsys.readouterr()
+    assert main([*SHORT, "--out", "mine"]) == 1
+    assert "mine is not empty, it holds metrics.csv: give another --out" in error(capsys)
+    assert Path("mine/metrics.csv").read_text() == "mine"
+
+
+def test_a_folder_in_use_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SHORT, "--out", "run"]) == 0
+    capsys.readouterr()
+    with locked(Path("run")):
+        assert main(["train", "sorting", "--out", "run", "--resume"]) == 4
+    assert "run is in use by process" in error(capsys)
+    assert main(["train", "sorting", "--out", "run", "--resume"]) == 0
+
+
+def test_names_are_not_completed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SHORT, "--epoch", "1", "--out", "run"]) == 2
+    assert "--epoch" in error(capsys)
+
+
+def test_a_config_file_may_hold_numbers_as_people_write_them() -> None:
+    Path("config.yaml").write_text("lr: 1e-3\ntau: 1\nepochs: 1\n")
+    assert main([*SORT, "--config", "config.yaml", "--device", "cpu", "--out", "run"]) == 0
+    task, config = Run(Path("run")).settings()
+    assert (config.lr, task.tau) == (1e-3, 1.0)

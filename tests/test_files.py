@@ -1,0 +1,114 @@
+"""Files and folders appear whole or not at all, and are on the disk when they appear."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from softperm._files import appearing, remove_leftovers, replacing, write_text
+
+posix = pytest.mark.skipif(os.name == "nt", reason="folders cannot be synchronised on Windows")
+
+
+@posix
+def test_what_is_brought_to_the_disk_may_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses to synchronise a handle that is open for reading alone."""
+    import fcntl
+
+    seen: list[str] = []
+    original = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            seen.append("folder")
+        else:
+            assert fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+            seen.append("file")
+        original(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "file.txt", "new")
+    assert seen == ["file", "folder"]  # the name after what it stands for
+
+
+def test_a_folder_appears_with_all_that_is_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    with appearing(folder) as temporary:
+        write_text(temporary / "file.txt", "content")
+        assert not folder.exists()
+    assert [path.name for path in folder.iterdir()] == ["file.txt"]
+    assert [path.name for path in folder.parent.iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
+def test_a_folder_that_fails_leaves_nothing_above_it_either(
+    tmp_path: Path, kind: type[BaseException]
+) -> None:
+    def fail() -> None:
+        with appearing(tmp_path / "a" / "b") as temporary:
+            write_text(temporary / "file.txt", "content")
+            raise kind
+
+    with pytest.raises(kind):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_there_is_left(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").write_text("content")
+    with pytest.raises(OSError, match="run"), appearing(tmp_path / "run"):
+        pass
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine"]
+
+
+def leftovers(folder: Path, pid: int) -> list[Path]:
+    """What a process of this number may leave when it is killed."""
+    (folder / "last").mkdir(parents=True)
+    paths = [
+        folder / f".model.{pid}.softperm-part.json",
+        folder / "last" / f".state.{pid}.softperm-part.safetensors",
+        folder.parent / f".{folder.name}.{pid}.softperm-part",
+    ]
+    for path in paths[:2]:
+        path.write_text("half")
+    paths[2].mkdir()
+    (paths[2] / "config.yaml").write_text("half")
+    return paths
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], text=True,
+                          capture_output=True, check=True)  # fmt: skip
+    folder = tmp_path / "run[1]"
+    paths = leftovers(folder, int(dead.stdout))
+    kept = [
+        folder / f".model.{os.getppid()}.softperm-part.json",  # of a process that runs
+        folder / ".model.json",
+        folder / "model.softperm-part.json",
+        tmp_path / f".other.{int(dead.stdout)}.softperm-part",  # of another folder
+    ]
+    for path in kept:
+        path.write_text("mine")
+    remove_leftovers(folder)
+    assert not any(path.exists() for path in paths)
+    assert all(path.read_text() == "mine" for path in kept)
+
+
+def test_the_temporary_name_is_one_that_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with replacing(folder / "file.txt") as temporary:
+        temporary.write_text("half")
+        kept = temporary.with_name(temporary.name)
+        remove_leftovers(folder)
+        assert not kept.exists()
+        temporary.write_text("whole")
+    assert (folder / "file.txt").read_text() == "whole"
