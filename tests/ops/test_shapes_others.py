@@ -45,10 +45,14 @@ def test_ott(m: int, n: int) -> None:
     from ott.solvers import linear
 
     x, (r, c) = references.matrices((m, n)), sums(m, n)
-    with jax.enable_x64(True):
+    double = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
         geom = geometry.Geometry(-x.numpy(), epsilon=0.5)
         out = linear.solve(geom, r.numpy(), c.numpy(), threshold=1e-12, max_iterations=100_000)
         wanted = np.asarray(out.matrix)
+    finally:
+        jax.config.update("jax_enable_x64", double)
     found = converged(x, 0.5, row_sums=r, col_sums=c)
     np.testing.assert_allclose(found.numpy(), wanted, atol=1e-9)
 
