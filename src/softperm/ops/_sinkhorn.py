@@ -91,7 +91,7 @@ def _solve(
     if grad == "implicit" and out.requires_grad:
         assert iters is not None
         assert error is not None
-        require_converged(iters, error, tol)
+        require_converged(iters, error, tol, how.n_iters)
     if cut is not None:
         out = cut(out, log)
     if out.dtype != log_alpha.dtype:
