@@ -45,7 +45,11 @@ check: $(STAMP) ## lint, format and type check
 
 bench: $(BENCH_STAMP) ## run the benchmarks, write docs/performance.md
 	$(BIN)/python benchmarks/operators.py
+	$(BIN)/python benchmarks/ragged.py
+	$(BIN)/python benchmarks/shapes.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/variants.py
+	$(BIN)/python benchmarks/first_call.py
 	$(BIN)/python benchmarks/train_epoch.py
 
 docs: $(STAMP) ## build the documentation in site/

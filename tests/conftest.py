@@ -25,7 +25,7 @@ from hypothesis import settings
 
 import softperm
 from softperm import kernels, metrics, puzzles
-from softperm.kernels import cpu, dispatch
+from softperm.kernels import assignment, cpu, dispatch
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: run its kernels on the CPU
@@ -102,6 +102,8 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     chosen: str = request.param
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dispatch, "best", lambda x: chosen)
+        matcher = cpu if chosen == "cpu" else assignment
+        patch.setattr(dispatch, "assignment_kernel", lambda: matcher)
         yield chosen
 
 

@@ -19,6 +19,7 @@ from softperm import log_sinkhorn, matching, permutation_matrix, sinkhorn
 from tests import references
 from tests.conftest import compiled
 
+pytestmark = pytest.mark.usefixtures("backend")
 SQUARES = st.integers(1, 5).flatmap(
     lambda n: arrays(np.float64, (n, n), elements=st.floats(-20, 20))
 )

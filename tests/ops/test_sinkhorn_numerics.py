@@ -13,6 +13,7 @@ from softperm import log_sinkhorn, matching, sinkhorn
 from tests import references
 from tests.conftest import BACKENDS
 
+pytestmark = pytest.mark.usefixtures("backend")
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 OPERATORS = [sinkhorn, log_sinkhorn]
 

@@ -24,7 +24,7 @@ __all__ = ["backward", "forward", "is_available", "match_batch", "match_list"]
 
 # The largest side that is quicker in lanes than along rows, where there are many matrices.
 _LANES_UP_TO = {torch.float32: 64, torch.float64: 48}
-_MOST_KEPT = 1 << 27  # numbers, of scalings that are kept of iterations that may stop early
+_MOST_KEPT = 1 << 24  # numbers, of scalings that are kept of iterations that may stop early
 
 # What the forward pass leaves for the reverse one, O(l (m + n)) numbers per matrix: how each was
 # done, and the scalings of every step.
@@ -88,22 +88,33 @@ def _steps_to_keep(batch: int, m: int, n: int, how: Settings) -> int:
     """All, unless the iteration may stop long before."""
     if not how.tol:
         return how.n_iters
-    return min(how.n_iters, max(_MOST_KEPT // (batch * (m + n)), 1))
+    return min(how.n_iters, max(_MOST_KEPT // max(batch * (m + n), 1), 1))
 
 
 def _room(batch: int, m: int, n: int, kept: int, in_lanes: bool, dtype: torch.dtype) -> Tensor:
     """Room for scalings: batches in whole lanes, columns in whole vectors, of any width."""
     matrices = -(-batch // 16) * 16 if in_lanes else batch
-    return _empty((matrices, kept * m + (kept + 1) * (-(-n // 16) * 16)), dtype)
+    return _empty((matrices, kept * m + (kept + 1) * _padded(n)), dtype)
+
+
+def _padded(n: int) -> int:
+    return -(-n // 16) * 16
 
 
 def forward(given: Problem, how: Settings, keep: bool = False, info: bool = True) -> Result:
     """S (or log S) of every matrix, the iterations done, the largest row error, and for `keep` the
-    scalings of every step.
+    scalings of every step, unless there are too many.
 
     Without `info` the iterations and the error may be left out. Matrices that scalings cannot solve
     are looked at: a ValueError says why nothing can.
     """
+    m, n = given.x.shape[-2:]
+    batch = given.x.shape[:-2].numel()
+    return _forward(given, how, _steps_to_keep(batch, m, n, how) if keep else 0, info)
+
+
+def _forward(given: Problem, how: Settings, kept: int, info: bool) -> Result:
+    """The same, with the scalings of so many steps."""
     x = given.x
     shape, (m, n) = x.shape[:-2], x.shape[-2:]
     if not x.numel():
@@ -114,17 +125,15 @@ def forward(given: Problem, how: Settings, keep: bool = False, info: bool = True
     in_lanes = _in_lanes(x, batch, how.tol)
     iters = _empty(shape, torch.int64) if info or not in_lanes else None
     error = _empty(shape, x.dtype) if info else None
-    kept = _steps_to_keep(batch, m, n, how) if keep else 0
     room = partial(_room, batch, m, n, kept, in_lanes)
-    kept_by = [_empty((batch,), torch.uint8), *([room(x.dtype)] if keep else [])]
+    kept_by = [_empty((batch,), torch.uint8), *([room(x.dtype)] if kept else [])]
     if _run("forward", given, how, kept, out, iters, error, *kept_by):
-        if x.dtype == torch.float32 and keep:
+        if x.dtype == torch.float32 and kept:
             kept_by.append(room(torch.float64))
         if _run("finish", given, how, kept, out, iters, error, *kept_by):
             require_solvable(given.x, given.tau, given.log_rows, given.log_columns)
-    if iters is not None and 0 < kept < how.n_iters and int(iters.max()) > kept:
-        return out, iters, error, []
-    return out, iters, error, kept_by if keep else []
+    complete = kept >= how.n_iters or (kept > 0 and iters is not None and int(iters.max()) <= kept)
+    return out, iters, error, kept_by if complete else []
 
 
 def backward(
@@ -151,11 +160,11 @@ def backward(
         return dx, d_rows, d_columns
     given, grad = _contiguous(given), grad.contiguous()
     if out is None or not scalings:
-        given_steps = how.n_iters if iters is None else int(iters.max())
-        how = how._replace(n_iters=given_steps)
-        out, iters, _, scalings = forward(given, how, keep=True)
+        done = how.n_iters if iters is None else int(iters.max())
+        how = how._replace(n_iters=done)
+        out, iters, _, scalings = _forward(given, how, done, info=True)
     tier, steps, *more = scalings
-    kept = _steps_to_keep(tier.numel(), m, n, how)
+    kept = (steps.shape[1] - _padded(n)) // (m + _padded(n))
     more_steps = more[0] if more else None
     arrays = (out.contiguous(), iters, None, tier, steps, more_steps, grad, dx, d_rows, d_columns)
     _run("backward", given, how, kept, *arrays)

@@ -68,11 +68,14 @@ class Team {
             for (int64_t k = 0; k < parts; ++k) part(context, k);
             return;
         }
-        part_.store(part, std::memory_order_relaxed);
-        context_.store(context, std::memory_order_relaxed);
-        parts_.store(parts, std::memory_order_relaxed);
+        // First no ticket is left: a worker still looking at the last job must not take its next
+        // ticket, which there is none of, for one of this job.
+        const uint64_t before = ticket_.load() | NO_PART, epoch = (before >> 32) + 1;
+        ticket_.store(before);
+        part_.store(part, std::memory_order_release);
+        context_.store(context, std::memory_order_release);
+        parts_.store(parts, std::memory_order_release);
         done_.store(0, std::memory_order_relaxed);
-        const uint64_t epoch = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
         ticket_.store(epoch << 32);
         if (borrowed) return borrow(threads);
         hire(threads - 1);
@@ -85,6 +88,7 @@ class Team {
     }
 
   private:
+    static constexpr uint64_t NO_PART = 0xffffffff; // the part of a ticket where no more are given out
     static constexpr int SPINS = 2000; // some tens of microseconds
     static constexpr int PATIENCE = 20; // so many times what was waited for in vain, the caller is alone
 
@@ -113,14 +117,14 @@ class Team {
     bool take(uint64_t epoch) {
         uint64_t ticket = ticket_.load(std::memory_order_acquire);
         for (;;) {
-            const auto part = part_.load(std::memory_order_relaxed);
-            void* context = context_.load(std::memory_order_relaxed);
-            const int64_t next = int64_t(ticket & 0xffffffffu);
-            if ((ticket >> 32) != (epoch & 0xffffffffu) || next >= parts_.load(std::memory_order_relaxed))
+            const auto part = part_.load(std::memory_order_acquire);
+            void* context = context_.load(std::memory_order_acquire);
+            const uint64_t next = ticket & NO_PART;
+            if ((ticket >> 32) != (epoch & NO_PART) || int64_t(next) >= parts_.load(std::memory_order_acquire))
                 return false;
             // It is still this job's ticket, so what was read above is this job's too.
             if (ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) {
-                part(context, next);
+                part(context, int64_t(next));
                 done_.fetch_add(1, std::memory_order_release);
                 return true;
             }
