@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from softperm import log_sinkhorn, sinkhorn
-from softperm.kernels import cpu, dispatch
+from softperm.kernels import dispatch
 from tests import references_shapes
+from tests.conftest import compiled
 from tests.ops.shape_cases import GIVEN, case, leaves, weighted
 
 BACKENDS = [
     "torch",
-    pytest.param("cpu", marks=pytest.mark.skipif(not cpu.is_available(), reason="not compiled")),
+    pytest.param("cpu", marks=compiled),
     pytest.param(
         "triton", marks=pytest.mark.skipif(not dispatch.HAS_TRITON, reason="not installed")
     ),
