@@ -30,7 +30,7 @@ def own_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that has borrowed no threads and hired none."""
     loaded = library._library()
     assert loaded is not None
-    cases.use_library(ctypes.CDLL(shutil.copy(loaded._name, tmp_path)), monkeypatch)
+    cases.use_library(ctypes.CDLL(str(shutil.copy(loaded._name, tmp_path))), monkeypatch)
 
 
 @pytest.fixture(params=["borrowed", "own"])
