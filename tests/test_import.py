@@ -43,6 +43,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "softperm"
 FLOORS = {
     "_apply": 0,
     "_checks": 0,
+    "_constraints": 0,
     "_files": 0,
     "_torch": 0,
     "_typing": 0,
@@ -50,7 +51,7 @@ FLOORS = {
     "permutations": 0,
     "puzzles": 0,
     "ops": 1,
-    "_constraints": 2,
+    "_kl": 2,
     "_perturbed": 2,
     "distributions": 2,
     "metrics": 2,

@@ -1,5 +1,6 @@
 """Differentiable permutations for PyTorch: Sinkhorn, matching, Gumbel-Sinkhorn."""
 
+from softperm import _kl as _kl  # registers the divergence with torch.distributions
 from softperm import distributions, metrics, nn, puzzles
 from softperm.ops import (
     SinkhornInfo,
