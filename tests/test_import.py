@@ -41,8 +41,13 @@ EXPENSIVE = (
 
 SOURCE = Path(__file__).parents[1] / "src" / "softperm"
 FLOORS = {
+    "_apply": 0,
     "_checks": 0,
+    "_constraints": 0,
     "_files": 0,
+    "_perturbed": 0,
+    "_torch": 0,
+    "_typing": 0,
     "kernels": 0,
     "permutations": 0,
     "puzzles": 0,
@@ -62,6 +67,8 @@ ROOMS = (
     "tasks",
     "training",
     "report",
+    "pieces",
+    "solve",
     "reproduce",
     "commands",
     "errors",
