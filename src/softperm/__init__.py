@@ -10,6 +10,8 @@ from softperm.ops import (
     matching_list,
     sample_gumbel,
     sinkhorn,
+    soft_rank,
+    soft_sort,
     straight_through,
 )
 from softperm.permutations import (
@@ -44,5 +46,7 @@ __all__ = [
     "random_permutation",
     "sample_gumbel",
     "sinkhorn",
+    "soft_rank",
+    "soft_sort",
     "straight_through",
 ]

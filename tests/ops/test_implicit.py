@@ -19,6 +19,7 @@ from tests import references
 from tests.ops.test_sinkhorn import saved_elements
 
 pytestmark = [  # PyTorch's own tracing does what PyTorch warns of
+    pytest.mark.usefixtures("backend"),
     pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning"),
 ]
