@@ -68,6 +68,8 @@ ROOMS = (
     "tasks",
     "training",
     "report",
+    "pieces",
+    "solve",
     "reproduce",
     "commands",
     "errors",
