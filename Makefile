@@ -1,20 +1,29 @@
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH_STAMP := .venv/.installed-bench
+INSTALL := $(BIN)/python -m pip install --quiet --editable
+BUILT_FROM := pyproject.toml CMakeLists.txt $(CONSTRAINTS) $(wildcard src/softperm/kernels/cpu/src/*)
 
-.PHONY: help install demo test test-all check bench docs app clean clean-cache
+# For what is installed and for what it is built with, which pip before 25.3 takes from the first.
+export PIP_CONSTRAINT := $(CONSTRAINTS)
+export PIP_BUILD_CONSTRAINT := $(CONSTRAINTS)
+export CMAKE_BUILD_PARALLEL_LEVEL ?= 3
+
+.PHONY: help install demo test test-all check bench docs app clean
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): $(BUILT_FROM)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,app,docs,dev]'
+	$(INSTALL) '.[train,app,docs,dev]'
+	@$(BIN)/python -c 'from softperm.kernels import cpu; cpu.is_available()' # warns without kernels
 	@touch $(STAMP)
 
 $(BENCH_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(INSTALL) '.[bench]'
 	@touch $(BENCH_STAMP)
 
 install: $(STAMP) ## make .venv with everything in it
@@ -36,7 +45,11 @@ check: $(STAMP) ## lint, format and type check
 
 bench: $(BENCH_STAMP) ## run the benchmarks, write docs/performance.md
 	$(BIN)/python benchmarks/operators.py
+	$(BIN)/python benchmarks/ragged.py
+	$(BIN)/python benchmarks/shapes.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/variants.py
+	$(BIN)/python benchmarks/first_call.py
 	$(BIN)/python benchmarks/train_epoch.py
 
 docs: $(STAMP) ## build the documentation in site/
@@ -47,6 +60,3 @@ app: $(STAMP) ## serve the page to play with
 
 clean: ## remove what the other targets made
 	rm -rf .venv site runs dist .mypy_cache .ruff_cache .pytest_cache
-
-clean-cache: ## remove what Numba has compiled
-	find src -name __pycache__ -type d -prune -exec rm -rf {} +

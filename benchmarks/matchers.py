@@ -32,9 +32,15 @@ def bind_scipy(x: Tensor, threads: int) -> Callable[[], Indices]:
     return lambda: np.stack([linear_sum_assignment(m, maximize=True)[1] for m in matrices])
 
 
+def lapx_solver(name: str) -> Callable[..., Any]:
+    """A function of lapx."""
+    solver: Callable[..., Any] = getattr(lap, name)
+    return solver
+
+
 def bind_lapx(solver: str) -> Callable[[Tensor, int], Callable[[], Indices]]:
     """One of lapx's batch calls; they minimise, so they get the negated matrices ready made."""
-    solve = getattr(lap, solver)
+    solve = lapx_solver(solver)
 
     def bind(x: Tensor, threads: int) -> Callable[[], Indices]:
         costs = -x.numpy()

@@ -18,7 +18,7 @@ import report
 import torch
 from contenders import OURS, PLAIN, Bound, all_contenders
 from plain import N_ITERS, SIZES, THREADS
-from timing import limit_threads, medians
+from timing import check, limit_threads, medians
 
 import softperm
 from softperm.plotting import save
@@ -26,7 +26,7 @@ from softperm.plotting import save
 MATCHING_UP_TO = 1000  # one matching of Gumbel scores takes minutes beyond
 MEMORY_N = 4096
 TAU, LOW_TAU = 1.0, 0.01
-PACKAGES = ("torch", "numba", "numpy", "scipy", "jax", "ott-jax", "POT", "pygmtools", "lapx")
+PACKAGES = ("torch", "numpy", "scipy", "jax", "ott-jax", "POT", "pygmtools", "lapx")
 Results = dict[report.Size, dict[str, float]]
 
 
@@ -80,15 +80,6 @@ class Bench:
         return self.medians(dict(bound))
 
 
-def check(results: dict[str, np.ndarray]) -> None:
-    """All results equal the first one but for the rounding of 20 float32 iterations."""
-    reference_name, reference = next(iter(results.items()))
-    for name, result in results.items():
-        error = float(np.abs(result - reference).max() / np.abs(reference).max())
-        if not error < 1e-3:
-            raise RuntimeError(f"{name} differs from {reference_name} by {error:.1e} (relative)")
-
-
 def memory_table() -> report.Cells:
     """Peak memory of both passes, in matrices."""
     unit = 4 * MEMORY_N**2
@@ -100,7 +91,7 @@ def memory_table() -> report.Cells:
 
 
 def run(bench: Bench) -> tuple[dict[str, report.Cells], dict[str, Results]]:
-    """All tables by section, and what the chart shows."""
+    """All tables and all results by section."""
 
     def everywhere(what: str, measure: Callable[[report.Size], dict[str, float]]) -> Results:
         results = {}
@@ -112,44 +103,52 @@ def run(bench: Bench) -> tuple[dict[str, report.Cells], dict[str, Results]]:
                 print(f"{what}, {size[0]} x {size[1]}: {took:.0f} s", flush=True)
         return results
 
-    forward = everywhere("forward", bench.forward)
-    both = everywhere("forward + backward", lambda size: bench.both(size, TAU))
-    cold = everywhere("low temperature", lambda size: bench.both(size, LOW_TAU))
-    best = everywhere("matching", bench.matching)
+    results = {
+        "forward": everywhere("forward", bench.forward),
+        "forward and backward": everywhere(
+            "forward + backward", lambda size: bench.both(size, TAU)
+        ),
+        "low temperature": everywhere("low temperature", lambda size: bench.both(size, LOW_TAU)),
+        "matching": everywhere("matching", bench.matching),
+    }
 
     def is_library(name: str) -> bool:
         return name != PLAIN.name
 
-    tables = {
-        "forward": report.ratio_table(forward, is_library),
-        "forward and backward": report.ratio_table(both, is_library),
-        "low temperature": report.ratio_table(cold, is_library),
-        "matching": report.ratio_table(best),
+    tables = {name: report.ratio_table(found, is_library) for name, found in results.items()}
+    return tables, results
+
+
+def publish(tables: dict[str, report.Cells], results: dict[str, Results]) -> None:
+    """Write tables, chart and machine into the documentation."""
+    panels = {
+        f"Sinkhorn, {N_ITERS} iterations, forward + backward": results["forward and backward"],
+        "matching": results["matching"],
     }
-    panels = {f"Sinkhorn, {N_ITERS} iterations, forward + backward": both, "matching": best}
-    return tables, panels
+    save(report.draw(panels), report.CHART)
+    report.write_sections(
+        {
+            "chart": f"![Time a matrix against n, both logarithmic]({report.CHART.name})",
+            "machine": report.machine(PACKAGES),
+        }
+    )
+    report.publish(tables, results)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help="small sizes, few repeats, nothing written"
-    )
+    parser.add_argument("--quick", action="store_true", help=f"small sizes; {report.QUICK}")
     options = parser.parse_args()
     limit_threads(THREADS)
-    tables, panels = run(Bench(options.quick))
+    report.require_kernels()
+    tables, results = run(Bench(options.quick))
     if not options.quick:
         print("memory", flush=True)
         tables["memory"] = memory_table()
     for title, table in tables.items():
         table.print(title)
     if not options.quick:
-        sections = {name: table.markdown() for name, table in tables.items()}
-        save(report.draw(panels), report.CHART)
-        sections["chart"] = f"![Time a matrix against n, both logarithmic]({report.CHART.name})"
-        sections["machine"] = report.machine(THREADS, PACKAGES)
-        report.write_sections(sections)
-        print(f"written: docs/{report.PAGE.name}, docs/{report.CHART.name}")
+        publish(tables, results)
 
 
 if __name__ == "__main__":

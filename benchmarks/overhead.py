@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,8 @@ from timing import limit_threads, medians
 from torch import Tensor
 
 import softperm
-from softperm.kernels.cpu import numba_cpu
+from softperm.kernels import cpu
+from softperm.kernels.reference import Problem, Settings
 
 SIZES = ((64, 4), (64, 16), (64, 36), (64, 100), (16, 256), (2, 1000))
 
@@ -35,36 +37,43 @@ def steps(size: report.Size) -> dict[str, Callable[[], object]]:
     batch, n = size
     x = torch.randn(batch, n, n, requires_grad=True)
     weights = torch.randn(batch, n, n)
-    plain, tau, tol, log = x.detach(), 1.0, 0.0, False
     noise = softperm.sample_gumbel((batch, n, n))
+    given = Problem(x.detach(), 1.0)  # type: ignore[arg-type] # one temperature as a number
+    how = Settings(N_ITERS, tol=0.0, log=False, backend="cpu")
 
     def both(function: Callable[[Tensor], Tensor]) -> Callable[[], object]:
         return lambda: torch.autograd.grad((function(x) * weights).sum(), x)
 
     def kernels() -> None:
-        out, iters, _, scalings = numba_cpu.forward(plain, tau, N_ITERS, tol, log, True, False)
-        numba_cpu.backward(weights, plain, tau, iters, N_ITERS, tol, log, out, scalings)
+        out, iters, _, scalings = cpu.forward(given, how, keep=True, info=False)
+        cpu.backward(weights, given, iters, how, out, scalings)
 
     return {
         "the kernels alone, both ways": kernels,
         "the loss alone": both(lambda x: x),
         "the loss of an identity written in Python": both(_Identity.apply),
         "softperm.sinkhorn and the loss": both(lambda x: softperm.sinkhorn(x, n_iters=N_ITERS)),
-        "the matching kernel alone": lambda: numba_cpu.matching(noise),
+        "the matching kernel alone": lambda: cpu.match_batch(noise),
         "softperm.matching": lambda: softperm.matching(noise),
     }
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help=report.QUICK)
+    options = parser.parse_args()
     limit_threads(THREADS)
+    report.require_kernels()
     torch.manual_seed(0)
-    columns = {size: medians(steps(size), 0.5, fewest=5, most=100) for size in SIZES}
-    header = ["microseconds", *(f"{batch} x {n}" for batch, n in SIZES)]
+    budget = 0.1 if options.quick else 0.5
+    columns = {size: medians(steps(size), budget, fewest=5, most=100) for size in SIZES}
+    header = ["microseconds", *(report.label(size) for size in SIZES)]
     names = list(columns[SIZES[0]])
     rows = [[name, *(f"{columns[size][name] * 1e6:.0f}" for size in SIZES)] for name in names]
     table = report.Cells(header, rows)
     table.print("Where the time goes")
-    report.write_sections({"overhead": table.markdown()})
+    if not options.quick:
+        report.publish({"overhead": table}, {"overhead": columns})
 
 
 if __name__ == "__main__":

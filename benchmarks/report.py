@@ -1,24 +1,37 @@
-"""What the benchmarks found: tables on the console and in the documentation, and a chart."""
+"""What the benchmarks found: tables on the console and in the documentation, a chart, and a list
+of everything that was ever measured.
+"""
 
 from __future__ import annotations
 
+import csv
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from plain import THREADS
 from rich.console import Console
 from rich.table import Table
+
+import softperm
+from softperm.kernels.cpu import library
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "performance.md"
 CHART = DOCS / "performance.png"
+ALL_RESULTS = Path(__file__).with_name("results.csv")
+COLUMNS = ("date", "version", "machine", "threads", "section", "size", "contender", "seconds")
 OURS = "softperm"
+QUICK = "a short trial: few repeats, nothing is written"
 Size = tuple[int, int]  # batch, n
+# Seconds of every contender at every size; a size may need more words than two numbers.
+Results = Mapping[Size, Mapping[str, float]] | Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -44,24 +57,29 @@ def short(number: float) -> str:
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
+def label(size: Size | str) -> str:
+    """How a table names a size."""
+    return size if isinstance(size, str) else " x ".join(map(str, size))
+
+
 def ratio_table(
-    results: dict[Size, dict[str, float]], is_rival: Callable[[str], bool] = lambda _: True
+    results: Results, is_rival: Callable[[str], bool] = lambda _: True, sizes: str = "batch x n"
 ) -> Cells:
     """Our milliseconds at every size, and how many times as long the others take.
 
-    The last column is the least ratio of the rivals, and says whose it is.
+    With more than one other the last column is the least ratio of the rivals, and says whose it is.
     """
     others = [name for name in next(iter(results.values())) if name != OURS]
-    rows = []
-    for (batch, n), times in results.items():
+    header, rows = [sizes, OURS, *others], []
+    for size, times in results.items():
         ratios = {name: times[name] / times[OURS] for name in others}
-        best = min(filter(is_rival, others), key=ratios.__getitem__)
-        rows.append(
-            [f"{batch} x {n}", f"{short(times[OURS] * 1e3)} ms"]
-            + [f"{short(ratios[name])}x" for name in others]
-            + [f"{short(ratios[best])}x ({best})"]
-        )
-    return Cells(["batch x n", OURS, *others, "best of the others"], rows)
+        row = [label(size), f"{short(times[OURS] * 1e3)} ms"]
+        row += [f"{short(ratios[name])}x" for name in others]
+        if len(others) > 1:
+            best = min(filter(is_rival, others), key=ratios.__getitem__)
+            row.append(f"{short(ratios[best])}x ({best})")
+        rows.append(row)
+    return Cells(header + ["best of the others"] * (len(others) > 1), rows)
 
 
 def cpu() -> str:
@@ -78,12 +96,24 @@ def cpu() -> str:
     return f"{facts['model name']} (family {family}, model {model}, {vectors or 'no AVX2'})"
 
 
-def machine(threads: int, packages: Sequence[str]) -> str:
+def require_kernels() -> None:
+    """Refuse to measure what is not there."""
+    if not library.is_available():
+        sys.exit("The benchmarks need the compiled kernels: install again with a C++ compiler")
+
+
+def instruction_set() -> str:
+    """The one that the compiled kernels in use were built for."""
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return f"x86-64-v{library._load(0).softperm_level() + 2}" if is_x86 else platform.machine()
+
+
+def machine(packages: Sequence[str]) -> str:
     """One paragraph on what the figures were measured on."""
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     return (
-        f"{cpu()}, {os.cpu_count()} cores, {threads} threads used; {platform.system()}, "
-        f"Python {platform.python_version()}, {versions}."
+        f"{cpu()}, {os.cpu_count()} cores, {THREADS} threads used; kernels built for "
+        f"{instruction_set()}; {platform.system()}, Python {platform.python_version()}, {versions}."
     )
 
 
@@ -97,6 +127,29 @@ def write_sections(sections: dict[str, str], page: Path = PAGE) -> None:
         head, rest = text.split(begin)
         text = f"{head}{begin}\n\n{content}\n\n{end}{rest.split(end)[1]}"
     page.write_text(text, encoding="utf-8")
+
+
+def record(results: Mapping[str, Results], path: Path = ALL_RESULTS) -> None:
+    """Append the seconds of every section to the list of everything that was ever measured."""
+    when, where = date.today().isoformat(), f"{cpu()}, {instruction_set()}"
+    is_new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if is_new:
+            writer.writerow(COLUMNS)
+        writer.writerows(
+            (when, softperm.__version__, where, THREADS, section, label(size), name, f"{taken:.4g}")
+            for section, sizes in results.items()
+            for size, times in sizes.items()
+            for name, taken in times.items()
+        )
+
+
+def publish(tables: Mapping[str, Cells], results: Mapping[str, Results]) -> None:
+    """Put tables into the documentation, and what they were made of on the list."""
+    write_sections({name: table.markdown() for name, table in tables.items()})
+    record(results)
+    print(f"written: docs/{PAGE.name}, benchmarks/{ALL_RESULTS.name}")
 
 
 def draw(panels: dict[str, dict[Size, dict[str, float]]]) -> Figure:

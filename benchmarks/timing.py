@@ -1,4 +1,4 @@
-"""Medians of calls that take turns."""
+"""Medians of calls that take turns, and that agree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
+import numpy as np
 import torch
 
 _TURN = 0.02  # seconds; a call that takes longer is a turn
@@ -54,3 +56,12 @@ def medians(
             if turn < fewest or sum(times[name]) < budget:
                 times[name] += one_turn(function)
     return {name: median(values) for name, values in times.items()}
+
+
+def check(results: dict[str, np.ndarray[Any, Any]]) -> None:
+    """All results equal the first one but for the rounding of float32 iterations."""
+    reference_name, reference = next(iter(results.items()))
+    for name, result in results.items():
+        error = float(np.abs(result - reference).max() / np.abs(reference).max())
+        if not error < 1e-3:
+            raise RuntimeError(f"{name} differs from {reference_name} by {error:.1e} (relative)")

@@ -55,6 +55,7 @@ def main() -> None:
     device = torch.device("cpu")
     header = ["tutorial's loop, convolution called", "", "tutorial", "softperm", "ratio"]
     table = report.Cells(header, [])
+    results: dict[str, dict[str, float]] = {}
     for label, across in (("for every piece", False), ("for every position", True)):
         theirs = tutorial_loop.Trainer(task.images.train, across)
         train, evaluation = compare(theirs, ours, task, device, options.rounds, options.steps)
@@ -62,8 +63,9 @@ def main() -> None:
             slow, fast = (median(column) for column in zip(*pairs, strict=True))
             ratio = median(a / b for a, b in pairs)
             table.rows.append([label, what, f"{slow:.2f}", f"{fast:.2f}", f"{ratio:.1f}x"])
+            results[f"{label}: {what}"] = {"tutorial": slow, report.OURS: fast}
     table.print("training")
-    report.write_sections({"training": table.markdown()})
+    report.publish({"training": table}, {"training": results})
 
 
 def compare(

@@ -235,6 +235,13 @@ def test_what_has_no_closed_form_says_so(
 
 
 @pytest.mark.parametrize("distribution", BOTH)
+@pytest.mark.parametrize("ask", [lambda d: d.log_prob(torch.eye(2)), lambda d: d.entropy()])
+def test_what_has_no_closed_form_leads_to_the_divergence(distribution: Any, ask: Any) -> None:
+    with pytest.raises(NotImplementedError, match=r"torch\.distributions\.kl_divergence"):
+        ask(distribution(torch.zeros(2, 2)))
+
+
+@pytest.mark.parametrize("distribution", BOTH)
 def test_names_itself(distribution: Any) -> None:
     assert repr(distribution(torch.zeros(2, 2))).startswith(distribution.__name__)
 

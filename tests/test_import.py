@@ -47,12 +47,18 @@ NEEDS = {"softperm.kernels.gpu": "triton", "softperm.program.app": "gradio"}
 
 SOURCE = Path(__file__).parents[1] / "src" / "softperm"
 FLOORS = {
+    "_apply": 0,
     "_checks": 0,
+    "_constraints": 0,
     "_files": 0,
+    "_torch": 0,
+    "_typing": 0,
     "kernels": 0,
     "permutations": 0,
     "puzzles": 0,
     "ops": 1,
+    "_kl": 2,
+    "_perturbed": 2,
     "distributions": 2,
     "metrics": 2,
     "data": 3,

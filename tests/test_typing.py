@@ -54,7 +54,7 @@ def test_the_walk_meets_what_users_call() -> None:
     assert len(PUBLIC) > 60
     assert {
         "softperm.ops._sinkhorn.sinkhorn",
-        "softperm.ops._sinkhorn.SinkhornInfo",
+        "softperm.ops._info.SinkhornInfo",
         "softperm.permutations.compose_permutations",
         "softperm.distributions.GumbelSinkhorn.__init__",
         "softperm.distributions.GumbelSinkhorn.rsample",

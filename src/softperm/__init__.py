@@ -1,5 +1,6 @@
 """Differentiable permutations for PyTorch: Sinkhorn, matching, Gumbel-Sinkhorn."""
 
+from softperm import _kl as _kl  # registers the divergence with torch.distributions
 from softperm import distributions, metrics, nn, puzzles
 from softperm.ops import (
     SinkhornInfo,
@@ -10,6 +11,8 @@ from softperm.ops import (
     matching_list,
     sample_gumbel,
     sinkhorn,
+    soft_rank,
+    soft_sort,
     straight_through,
 )
 from softperm.permutations import (
@@ -44,5 +47,7 @@ __all__ = [
     "random_permutation",
     "sample_gumbel",
     "sinkhorn",
+    "soft_rank",
+    "soft_sort",
     "straight_through",
 ]

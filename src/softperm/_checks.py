@@ -43,7 +43,7 @@ def require_log_alpha(log_alpha: Tensor) -> None:
     """Refuse NaN and +inf, on top of `require_float_matrix`."""
     require_float_matrix(log_alpha, "log_alpha")
     if can_read_values(log_alpha) and log_alpha.numel() > 0:
-        _require_below_infinity(log_alpha)
+        _require_below_infinity(log_alpha.detach())
 
 
 def _require_below_infinity(log_alpha: Tensor, shape: tuple[int, ...] | None = None) -> None:
@@ -93,12 +93,12 @@ def require_solvable(
     the wanted sums (None: all 1; -inf: no part); messages show the shape, that of `log_alpha` if
     None.
     """
-    shape = shape or shape_of(log_alpha)
+    shape, log_alpha = shape or shape_of(log_alpha), log_alpha.detach()
     _require_below_infinity(log_alpha, shape)
-    low, high = (float(extreme) for extreme in log_alpha.detach().aminmax())
+    low, high = (float(extreme) for extreme in log_alpha.aminmax())
     if low == -torch.inf:
         _require_allowed_pairs(log_alpha, (log_rows, log_columns), shape)
-        low = float(log_alpha.detach().masked_fill(log_alpha.isneginf(), 0).amin())
+        low = float(log_alpha.masked_fill(log_alpha.isneginf(), 0).amin())
     smallest, largest = _smallest(tau), max(abs(high) if high > -torch.inf else 0.0, -low)
     if _LARGEST * smallest < largest:
         raise ValueError(

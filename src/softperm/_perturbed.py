@@ -27,7 +27,9 @@ class Perturbed(Distribution):
         """
         self._refuse(
             "probability",
-            "Use that of the perturbed scores, torch.distributions.Gumbel(log_alpha, noise_scale)",
+            "Use that of the perturbed scores, torch.distributions.Gumbel(log_alpha, noise_scale); "
+            "to train, the bound that torch.distributions.kl_divergence gives for two "
+            "GumbelSinkhorn",
         )
 
     def entropy(self) -> Tensor:
@@ -39,7 +41,8 @@ class Perturbed(Distribution):
         self._refuse(
             "entropy",
             "To keep samples diverse, use that of the matrix of GumbelSinkhorn without noise, "
-            "torch.special.entr(d.noiseless).sum((-2, -1))",
+            "torch.special.entr(d.noiseless).sum((-2, -1)); for an evidence bound, "
+            "torch.distributions.kl_divergence of two GumbelSinkhorn",
         )
 
     @property

@@ -51,7 +51,8 @@ class GumbelSinkhorn(Perturbed):
     .. math:: S((X + s\,\varepsilon) / \tau), \quad \varepsilon_{ij} \text{ i.i.d. Gumbel}
 
     It has no closed-form density, mean, mode or entropy: `log_prob`, `mean`, `mode` and `entropy`
-    raise `NotImplementedError`.
+    raise `NotImplementedError`. `torch.distributions.kl_divergence` of two gives a bound: see
+    `kl_gumbel_sinkhorn`.
 
     Arguments:
         log_alpha: Scores X, any floating dtype, shape (\*, m, n).

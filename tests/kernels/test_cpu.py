@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from tests.conftest import compiled
 from tests.kernels import cases
 from tests.kernels.cases import DTYPES, Case, check
 
 LEVELS = cases.compiled_levels()
-pytestmark = pytest.mark.skipif(not LEVELS, reason="the kernels are not compiled here")
+pytestmark = compiled
 
 # Around the widths of vectors, 2 to 16 numbers, and of groups of them.
 SIDES = (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 47, 48, 49, 63, 64, 65)

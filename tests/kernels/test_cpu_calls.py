@@ -10,12 +10,13 @@ from torch import Tensor
 
 from softperm.kernels import cpu
 from softperm.kernels.reference import Problem
+from tests.conftest import compiled
 from tests.kernels import cases
 from tests.kernels.cases import DTYPES, Case, forward, settings
 
 LEVELS = cases.compiled_levels()
 LAYOUTS = ["lanes", "rows"]
-pytestmark = pytest.mark.skipif(not LEVELS, reason="the kernels are not compiled here")
+pytestmark = compiled
 
 
 @pytest.fixture(params=LAYOUTS)

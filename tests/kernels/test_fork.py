@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from softperm.kernels import cpu
+from tests.conftest import compiled
 
 STEPS = [
     "import",
@@ -21,7 +21,7 @@ STEPS = [
     "amid a call",
 ]
 pytestmark = [
-    pytest.mark.skipif(not cpu.is_available(), reason="the kernels are not compiled here"),
+    compiled,
     pytest.mark.skipif(sys.platform != "linux", reason="forking with threads is Linux's habit"),
 ]
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from softperm import matching, matching_list, sinkhorn
-from softperm.kernels import cpu
 from softperm.kernels.cpu import library
+from tests.conftest import compiled
 from tests.kernels import cases
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-pytestmark = pytest.mark.skipif(not cpu.is_available(), reason="the kernels are not compiled here")
+pytestmark = compiled
 
 
 @pytest.fixture

@@ -9,8 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from softperm import apply_permutation, gumbel_sinkhorn, matching, sinkhorn
-from softperm.nn import SinkhornNet
+from softperm import (
+    apply_permutation,
+    gumbel_sinkhorn,
+    matching,
+    permutation_matrix,
+    sinkhorn,
+)
+from softperm.distributions import GumbelSinkhorn
+from softperm.nn import Ordering, RelativeSortNet, SinkhornNet, SinkhornSortNet
 from tests import references
 
 
@@ -54,6 +61,49 @@ def test_training_is_a_gumbel_sinkhorn_sample(batch: tuple[int, ...], sample_sha
     )
     torch.testing.assert_close(P, wanted)
     torch.testing.assert_close(ordered, wanted.mT @ items)
+
+
+def test_the_result_has_names_that_do_not_depend_on_the_mode() -> None:
+    net = Linear(noise_scale=0.0)
+    soft = net(ITEMS)
+    assert isinstance(soft, Ordering)
+    assert soft.matrix is soft.permutation
+    assert torch.equal(soft.indices, matching(net.log_alpha(ITEMS)))
+    hard = net.eval()(ITEMS)
+    assert isinstance(hard, Ordering)
+    assert hard.indices is hard.permutation
+    assert torch.equal(hard.matrix, permutation_matrix(matching(net.log_alpha(ITEMS))))
+    ordered, perm = hard
+    assert ordered is hard.items
+    assert perm is hard.permutation
+
+
+def test_the_distribution_is_what_training_draws_from() -> None:
+    net = Linear(tau=0.7, n_iters=60, noise_scale=0.4, tol=0.1, backend="torch")
+    d = net.distribution(ITEMS)
+    assert isinstance(d, GumbelSinkhorn)
+    seeds = (torch.Generator().manual_seed(3) for _ in range(2))
+    found = d.rsample((5,), generator=next(seeds))
+    torch.testing.assert_close(found, net(ITEMS, 5, next(seeds)).permutation)
+    (grad,) = torch.autograd.grad(found.square().sum(), net.weights)
+    assert float(grad.abs().min()) > 0
+    torch.testing.assert_close(d.noiseless, sinkhorn(net.log_alpha(ITEMS), 0.7, 60, tol=0.1))
+
+
+@pytest.mark.parametrize("grad", ["unrolled", "implicit"])
+def test_how_it_is_computed_reaches_through(grad: Any) -> None:
+    settings: dict[str, Any] = {"tau": 0.05, "n_iters": 2, "tol": 1e-9, "grad": grad}
+    nets = [Linear(**settings), SinkhornSortNet(4, **settings), RelativeSortNet(**settings)]
+    lists = (ITEMS, ITEMS[..., 0].float(), ITEMS[..., 0].float())
+    for net, items in zip(nets, lists, strict=True):
+        if grad == "unrolled":
+            net(items)
+            net.distribution(items).rsample()
+            continue
+        with pytest.raises(RuntimeError, match="which is not reached"):
+            net(items)
+        with pytest.raises(RuntimeError, match="which is not reached"):
+            net.distribution(items).rsample()
 
 
 def test_training_draws_anew_every_time() -> None:
@@ -100,6 +150,8 @@ def test_a_subclass_must_give_the_scores() -> None:
         ({"n_iters": 1.0}, TypeError, "n_iters must be an int, got float"),
         ({"noise_scale": -1.0}, ValueError, "noise_scale must be finite and at least 0"),
         ({"noise_scale": None}, TypeError, "noise_scale must be a float, got NoneType"),
+        ({"tol": 0.0}, ValueError, "tol must be positive and finite, got 0.0"),
+        ({"grad": "explicit"}, ValueError, "grad must be one of unrolled, implicit"),
     ],
 )
 def test_errors(settings: Any, error: type[Exception], message: str) -> None:

@@ -25,6 +25,7 @@ from softperm import (
 from softperm.kernels import reference
 from softperm.metrics import kendall_tau
 from tests import references
+from tests.conftest import BACKENDS
 
 pytestmark = [  # PyTorch's own tracing does what PyTorch warns of
     pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
@@ -140,7 +141,7 @@ LAYOUTS: dict[str, Callable[[], Tensor]] = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize("backend", ["torch", "cpu"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_opcheck_sinkhorn(layout: str, log: bool, backend: str) -> None:
     x = LAYOUTS[layout]()
     tau = torch.full(x.shape[:-2], 0.5, dtype=torch.float64)

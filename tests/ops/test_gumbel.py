@@ -23,6 +23,7 @@ from softperm import (
 )
 from tests import references
 
+pytestmark = pytest.mark.usefixtures("backend")
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 SHAPES: list[Any] = [(), 3, (2,), (2, 3), (0,), [4], torch.Size((1, 2))]
 

@@ -148,7 +148,7 @@ class TestPrecision:
         _, info = operator(x, tau, 1000, tol=1e-3, return_info=True)
         assert int(info.converged.sum()) > 5
         x = x[info.converged].requires_grad_()
-        for backend in ("cpu", "torch"):
+        for backend in ("auto", "torch"):
             out = operator(x, tau, 1000, tol=1e-3, grad="implicit", backend=backend)
             (grad,) = gradient(out, x)
             assert bool(grad.isfinite().all())

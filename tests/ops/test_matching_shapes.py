@@ -16,6 +16,7 @@ from softperm import matching, matching_list
 from tests import references
 from tests.references_shapes import best_by_scipy, best_total, total_score
 
+pytestmark = pytest.mark.usefixtures("backend")
 INF = torch.inf
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 SMALL = st.integers(0, 4)

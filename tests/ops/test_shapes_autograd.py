@@ -13,6 +13,7 @@ from torch import Tensor
 from softperm import log_sinkhorn, sinkhorn
 from softperm.kernels import reference
 from tests import references, references_shapes
+from tests.conftest import BACKENDS
 from tests.ops.shape_cases import GIVEN, case, leaves, weighted
 from tests.ops.test_sinkhorn import saved_elements
 
@@ -158,7 +159,7 @@ def test_exported(name: str) -> None:
 
 
 @pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize("backend", ["torch", "cpu"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_opcheck(log: bool, backend: str) -> None:
     x = references.matrices((2, 3, 4))
     tau = torch.full((2,), 0.5, dtype=torch.float64)
@@ -173,9 +174,9 @@ def test_opcheck(log: bool, backend: str) -> None:
 @pytest.mark.parametrize("given", [{}, {"slack": 0.5}, {"row_sums": 1.0}, {"n_rows": 11}])
 def test_memory(given: dict[str, Any]) -> None:
     m, n, short, long = 12, 30, 5, 60
-    x = references.matrices((m, n)).requires_grad_()
+    x = references.matrices((16, m, n)).requires_grad_()  # a whole block of matrices
     kept = [saved_elements(partial(sinkhorn, n_iters=k, **given), x) for k in (short, long)]
-    padded = m + n + 2 * 16
+    padded = 16 * (m + n + 2 * 16)
     assert 0 < kept[1] - kept[0] <= padded * (long - short)
     loop = saved_elements(lambda x: references_shapes.log_any_shape(x, 1.0, long, **given), x)
     assert kept[1] < loop / 5

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from softperm import log_sinkhorn, matching, permutation_matrix, sinkhorn
 from tests import references
+from tests.conftest import compiled
 
+pytestmark = pytest.mark.usefixtures("backend")
 SQUARES = st.integers(1, 5).flatmap(
     lambda n: arrays(np.float64, (n, n), elements=st.floats(-20, 20))
 )
@@ -247,6 +249,7 @@ class TestGradients:
         loop = saved_elements(lambda x: references.sinkhorn_loop(x, 1.0, long), x)
         assert kept[1] < loop / 10
 
+    @compiled
     @pytest.mark.parametrize("n", [8, 130])
     @pytest.mark.parametrize("scale", [1.0, 1e4])
     def test_bytes_a_step_at_any_temperature(self, n: int, scale: float) -> None:

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from softperm import log_sinkhorn, matching, sinkhorn
 from tests import references
+from tests.conftest import BACKENDS
 
+pytestmark = pytest.mark.usefixtures("backend")
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 OPERATORS = [sinkhorn, log_sinkhorn]
 
@@ -187,7 +189,7 @@ def test_autocast_changes_nothing(tol: float | None) -> None:
 
 
 @pytest.mark.parametrize("n", [2, 130])
-@pytest.mark.parametrize("backend", ["torch", "cpu"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_temperature_whose_reciprocal_overflows(n: int, backend: Any) -> None:
     S = sinkhorn(torch.zeros(n, n), 1e-310, 3, backend=backend)
     torch.testing.assert_close(S, torch.full((n, n), 1 / n))

@@ -103,8 +103,11 @@ class _Implicit(Sinkhorn):
         return dx, dtau, *wanted, *NO_GRADIENTS
 
 
-def sinkhorn(given: Problem, how: Settings) -> ThreeTensors:
-    """As `dispatch.sinkhorn`, but differentiated as if the iteration had come to its end."""
+def sinkhorn(given: Problem, how: Settings, info: bool = True) -> ThreeTensors:
+    """As `dispatch.sinkhorn`, but differentiated as if the iteration had come to its end.
+
+    `info` makes no difference here.
+    """
     x, tau, *sums = given
     outputs: ThreeTensors = _Implicit.apply(x, per_matrix(tau, x), *sums, *how)  # type: ignore[no-untyped-call]
     return outputs

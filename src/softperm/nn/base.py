@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +14,49 @@ from softperm._checks import (
     require_positive_int,
 )
 from softperm._typing import SampleShape
+from softperm.distributions import GumbelSinkhorn
 from softperm.ops import gumbel_sinkhorn, matching
-from softperm.permutations import apply_permutation
+from softperm.ops._options import Backend, Grad, check_grad, check_tol
+from softperm.permutations import apply_permutation, permutation_matrix
+
+
+class Ordering(NamedTuple):
+    r"""What a `SinkhornNet` gives: ordered items, and the permutation that orders them.
+
+    In training both are soft, in evaluation both are hard. Two names do not depend on that:
+    `matrix` and `indices`.
+
+    Arguments:
+        items: The ordered items, shape (\*, n, ...).
+        permutation: In training soft matrices, floating, shape (\*, n, n); in evaluation indices,
+            int64, shape (\*, n).
+
+    Example:
+        >>> hard = Ordering(torch.tensor([0.1, 0.3]), torch.tensor([1, 0]))
+        >>> hard.matrix
+        tensor([[0., 1.],
+                [1., 0.]])
+        >>> Ordering(torch.tensor([0.1, 0.3]), hard.matrix).indices
+        tensor([1, 0])
+    """
+
+    items: Tensor
+    permutation: Tensor
+
+    @property
+    def matrix(self) -> Tensor:
+        r"""The permutation as matrices, shape (\*, n, n): soft in training."""
+        if self.permutation.is_floating_point():
+            return self.permutation
+        return permutation_matrix(self.permutation)
+
+    @property
+    def indices(self) -> Tensor:
+        r"""The permutation as indices, shape (\*, n): in training the most likely one."""
+        if not self.permutation.is_floating_point():
+            return self.permutation
+        soft = self.permutation.detach()
+        return matching(soft.clamp_min(torch.finfo(soft.dtype).tiny).log())
 
 
 class SinkhornNet(nn.Module):
@@ -29,6 +72,9 @@ class SinkhornNet(nn.Module):
         tau: Temperature, a positive float.
         n_iters: Number of Sinkhorn iterations.
         noise_scale: Scale s of the Gumbel noise in training.
+        tol: As in `sinkhorn`.
+        backend: As in `sinkhorn`.
+        grad: As in `sinkhorn`.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or is out of range.
@@ -40,11 +86,25 @@ class SinkhornNet(nn.Module):
         ...     def log_alpha(self, items):
         ...         return -(items.unsqueeze(-1) - torch.arange(3.0)).square()
         >>> Ranker().eval()(torch.tensor([2.1, 0.2, 0.9]))
-        (tensor([0.2000, 0.9000, 2.1000]), tensor([2, 0, 1]))
+        Ordering(items=tensor([0.2000, 0.9000, 2.1000]), permutation=tensor([2, 0, 1]))
     """
 
-    def __init__(self, tau: float = 1.0, n_iters: int = 20, noise_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        tau: float = 1.0,
+        n_iters: int = 20,
+        noise_scale: float = 1.0,
+        *,
+        tol: float | None = None,
+        backend: Backend = "auto",
+        grad: Grad = "unrolled",
+    ) -> None:
         super().__init__()
+        check_tol(tol)
+        check_grad(grad)
+        self.tol = tol
+        self.backend = backend
+        self.grad = grad
         self.tau = require_positive_float(tau, "tau")
         self.n_iters = require_positive_int(n_iters, "n_iters")
         self.noise_scale = require_noise_scale(noise_scale)
@@ -53,13 +113,27 @@ class SinkhornNet(nn.Module):
         r"""The scores of every item at every position, shape (\*, n, n)."""
         raise NotImplementedError(f"{type(self).__name__} must define log_alpha(items)")
 
+    def distribution(self, items: Tensor) -> GumbelSinkhorn:
+        r"""The distribution over permutations of the items that training draws from."""
+        return GumbelSinkhorn(
+            self.log_alpha(items),
+            self.tau,
+            self.n_iters,
+            self.noise_scale,
+            tol=self.tol,
+            backend=self.backend,
+            grad=self.grad,
+        )
+
     def forward(
         self,
         items: Tensor,
         sample_shape: SampleShape = (),
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        r"""Order the items.
+    ) -> Ordering:
+        r"""Order the items: softly and with noise in training, hard and without in evaluation.
+
+        ``ordered, permutation = net(items)`` takes the result apart; see `Ordering`.
 
         Arguments:
             items: Items, shape (\*, n, ...).
@@ -71,20 +145,22 @@ class SinkhornNet(nn.Module):
             soft matrices, sample_shape + (\*, n, n); in evaluation mode the ordered items,
             (\*, n, ...), and the indices of the permutation, int64, (\*, n).
         """
-        log_alpha = self.log_alpha(items)
         if not self.training:
-            perm = matching(log_alpha)
-            return apply_permutation(perm, items), perm
+            perm = matching(self.log_alpha(items))
+            return Ordering(apply_permutation(perm, items), perm)
         P = gumbel_sinkhorn(
-            log_alpha,
+            self.log_alpha(items),
             self.tau,
             self.n_iters,
             noise_scale=self.noise_scale,
             sample_shape=sample_shape,
             generator=generator,
+            tol=self.tol,
+            backend=self.backend,
+            grad=self.grad,
         )
         samples = items.expand(as_sample_shape(sample_shape) + items.shape)
-        return apply_permutation(P, samples), P
+        return Ordering(apply_permutation(P, samples), P)
 
     def extra_repr(self) -> str:
         """The settings, as `print(net)` shows them."""

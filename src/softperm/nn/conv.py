@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from softperm._checks import require_odd, require_positive_int
 from softperm.nn._pieces import piece_shape, require_pieces
 from softperm.nn.base import SinkhornNet
+from softperm.ops._options import Backend, Grad
 
 
 class SinkhornConvNet(SinkhornNet):
@@ -31,6 +32,9 @@ class SinkhornConvNet(SinkhornNet):
         tau: Temperature of the Gumbel-Sinkhorn samples in training.
         n_iters: Sinkhorn iterations in training.
         noise_scale: Scale of the Gumbel noise in training.
+        tol: As in `sinkhorn`.
+        backend: As in `sinkhorn`.
+        grad: As in `sinkhorn`.
 
     Shapes: see `SinkhornNet.forward`; items are pieces, (\*, n, C, h, w), in a floating dtype.
 
@@ -62,8 +66,11 @@ class SinkhornConvNet(SinkhornNet):
         n_iters: int = 20,
         *,
         noise_scale: float = 1.0,
+        tol: float | None = None,
+        backend: Backend = "auto",
+        grad: Grad = "unrolled",
     ) -> None:
-        super().__init__(tau, n_iters, noise_scale)
+        super().__init__(tau, n_iters, noise_scale, tol=tol, backend=backend, grad=grad)
         self.item_shape = piece_shape(in_channels, n_pieces, piece_size)
         hidden_channels = require_positive_int(hidden_channels, "hidden_channels")
         kernel_size = require_positive_int(kernel_size, "kernel_size")

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from softperm._checks import require_positive_int, shape_of
 from softperm.nn.base import SinkhornNet
+from softperm.ops._options import Backend, Grad
+from softperm.ops._soft_sort import standardise
 
 
 class SinkhornSortNet(SinkhornNet):
@@ -20,6 +22,9 @@ class SinkhornSortNet(SinkhornNet):
         tau: Temperature of the Gumbel-Sinkhorn samples in training.
         n_iters: Sinkhorn iterations in training.
         noise_scale: Scale of the Gumbel noise in training.
+        tol: As in `sinkhorn`.
+        backend: As in `sinkhorn`.
+        grad: As in `sinkhorn`.
 
     Shapes: see `SinkhornNet.forward`; items are numbers, (\*, n), in a floating dtype.
 
@@ -43,8 +48,11 @@ class SinkhornSortNet(SinkhornNet):
         n_iters: int = 10,
         *,
         noise_scale: float = 1.0,
+        tol: float | None = None,
+        backend: Backend = "auto",
+        grad: Grad = "unrolled",
     ) -> None:
-        super().__init__(tau, n_iters, noise_scale)
+        super().__init__(tau, n_iters, noise_scale, tol=tol, backend=backend, grad=grad)
         self.n_items = n_items = require_positive_int(n_items, "n_items")
         hidden_features = require_positive_int(hidden_features, "hidden_features")
         self.scores = nn.Sequential(
@@ -70,20 +78,6 @@ def _curve(hidden_features: int) -> nn.Sequential:
     )
 
 
-def _standardise(x: Tensor) -> Tensor:
-    r"""Lists (\*, n) with mean 0 and standard deviation 1; 0 where all numbers are equal."""
-    # Shift and scale cancel out, so neither needs a gradient. Differences of close numbers are
-    # exact, so the offset of a list costs no digits; squares of numbers up to 1 stay in range.
-    distance = x - x.detach().amin(-1, keepdim=True)
-    width = distance.detach().amax(-1, keepdim=True)
-    equal = width < torch.finfo(x.dtype).tiny
-    scaled = distance / width.masked_fill(equal, 1)
-    centred = scaled - scaled.mean(-1, keepdim=True)
-    variance = centred.square().mean(-1, keepdim=True)
-    # The root has no slope at 0; at infinity it is flat, and so is the quotient.
-    return centred / variance.masked_fill(equal, torch.inf).sqrt()
-
-
 class RelativeSortNet(SinkhornNet):
     r"""A sorting network that reads every number relative to the others in its list.
 
@@ -101,6 +95,9 @@ class RelativeSortNet(SinkhornNet):
         tau: Temperature of the Gumbel-Sinkhorn samples in training.
         n_iters: Sinkhorn iterations in training.
         noise_scale: Scale of the Gumbel noise in training.
+        tol: As in `sinkhorn`.
+        backend: As in `sinkhorn`.
+        grad: As in `sinkhorn`.
 
     Shapes: see `SinkhornNet.forward`; items are numbers, (\*, n), in a floating dtype.
 
@@ -124,8 +121,11 @@ class RelativeSortNet(SinkhornNet):
         n_iters: int = 10,
         *,
         noise_scale: float = 1.0,
+        tol: float | None = None,
+        backend: Backend = "auto",
+        grad: Grad = "unrolled",
     ) -> None:
-        super().__init__(tau, n_iters, noise_scale)
+        super().__init__(tau, n_iters, noise_scale, tol=tol, backend=backend, grad=grad)
         hidden_features = require_positive_int(hidden_features, "hidden_features")
         self.number_curve = _curve(hidden_features)
         self.position_curve = _curve(hidden_features)
@@ -143,7 +143,7 @@ class RelativeSortNet(SinkhornNet):
         if items.dim() < 1 or items.shape[-1] < 1:
             raise ValueError(f"items must have shape (*, n) with n >= 1, got {shape_of(items)}")
         places = torch.arange(items.shape[-1], dtype=items.dtype, device=items.device)
-        a = self.number_curve(_standardise(items).unsqueeze(-1))
-        b = self.position_curve(_standardise(places).unsqueeze(-1))
+        a = self.number_curve(standardise(items).unsqueeze(-1))
+        b = self.position_curve(standardise(places).unsqueeze(-1))
         logits: Tensor = -self.log_scale.exp() * (a.unsqueeze(-1) - b).square()
         return logits

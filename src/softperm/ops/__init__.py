@@ -1,4 +1,4 @@
-"""The operators of the paper: Sinkhorn, matching, Gumbel noise and their two distributions."""
+"""The operators: Sinkhorn, matching, Gumbel noise and their two distributions, soft sorting."""
 
 from softperm.ops._gumbel import (
     gumbel_matching,
@@ -9,6 +9,7 @@ from softperm.ops._info import SinkhornInfo
 from softperm.ops._matching import matching
 from softperm.ops._matching_list import matching_list
 from softperm.ops._sinkhorn import log_sinkhorn, sinkhorn
+from softperm.ops._soft_sort import soft_rank, soft_sort
 from softperm.ops._straight_through import straight_through
 
 __all__ = [
@@ -20,5 +21,7 @@ __all__ = [
     "matching_list",
     "sample_gumbel",
     "sinkhorn",
+    "soft_rank",
+    "soft_sort",
     "straight_through",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from softperm._checks import require_float_matrix, shape_of
 from softperm._torch import can_read_values
 from softperm._typing import Float, Int64, Integer
-from softperm.kernels.dispatch import assignment_kernel, batched
+from softperm.kernels import dispatch
 from softperm.ops._sizes import (
     check_size,
     counted_entries,
@@ -61,7 +61,7 @@ def _compute(
     alone = None if unmatched is None else unmatched.to("cpu", dtype)
     sizes = [None if k is None else k.to("cpu", torch.int64) for k in (n_rows, n_cols)]
     _require_scores(scores, *sizes)  # also where it could not be seen before
-    perm, failed = assignment_kernel().match_batch(
+    perm, failed = dispatch.assignment_kernel().match_batch(
         scores.reshape(count, *x.shape[-2:]),
         None if alone is None else alone.reshape(count, x.shape[-2]),
         *(None if k is None else k.reshape(count) for k in sizes),
@@ -88,7 +88,7 @@ def _(x: Tensor, *_: Any) -> Tensor:
 
 @_matching.register_vmap
 def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
-    return _matching(*batched(args, in_dims, info.batch_size)), 0
+    return _matching(*dispatch.batched(args, in_dims, info.batch_size)), 0
 
 
 def check_matching(log_alpha: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from softperm._checks import require_float_matrix, shape_of
 from softperm._torch import can_read_values
-from softperm.kernels.dispatch import assignment_kernel
+from softperm.kernels import dispatch
 from softperm.ops._matching import refuse_infeasible, working_dtype
 from softperm.ops._sizes import require_broadcast, require_finite, require_number_or_tensor
 
@@ -27,7 +27,7 @@ def _compute_list(scores: Sequence[Tensor], unmatched: Sequence[Tensor]) -> Tens
                 f"log_alphas[{k}] must be finite or -inf (a forbidden pair), got {what} in shape "
                 f"{shape_of(matrix)}"
             )
-    perms, failed = assignment_kernel().match_list(list(scores), list(unmatched) or None)
+    perms, failed = dispatch.assignment_kernel().match_list(list(scores), list(unmatched) or None)
     if failed >= 0:
         m, n = scores[failed].shape
         refuse_infeasible(f" at index {failed} of the list", (m, n), m == n)

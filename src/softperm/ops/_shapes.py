@@ -103,6 +103,15 @@ def check_shape(log_alpha: Tensor, shape: Shape) -> None:
         check_size(shape.n_cols, "n_cols", n, batch)
 
 
+def broadcast_tau(tau: float | Tensor, x: Tensor) -> tuple[Tensor, float | Tensor]:
+    """x with the batch dimensions of both, and a temperature: one for all, or one a matrix."""
+    if not isinstance(tau, Tensor):
+        return x, float(tau)
+    dtype = working_dtype(x)
+    batch = torch.broadcast_shapes(x.shape[:-2], tau.shape)
+    return x.expand(*batch, *x.shape[-2:]), tau.to(x.device, dtype).expand(batch)
+
+
 def only_counted(x: Tensor, n_rows: int | Tensor | None, n_cols: int | Tensor | None) -> Tensor:
     """The scores, -inf in what does not count."""
     m, n = x.shape[-2:]

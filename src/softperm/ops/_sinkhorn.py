@@ -15,11 +15,11 @@ from softperm._checks import (
 )
 from softperm._torch import can_read_values
 from softperm._typing import Float, Integer
-from softperm.kernels import dispatch, implicit, reference
+from softperm.kernels import dispatch, implicit
 from softperm.kernels.reference import Problem, Settings
 from softperm.ops._info import SinkhornInfo, require_converged
 from softperm.ops._options import Backend, Grad, check_backend, check_grad, check_tau, check_tol
-from softperm.ops._shapes import Cut, Shape, as_shape, check_shape, pose
+from softperm.ops._shapes import Cut, Shape, as_shape, broadcast_tau, check_shape, pose
 
 
 def _needs_check(log_alpha: Tensor, backend: Backend) -> bool:
@@ -30,15 +30,6 @@ def _needs_check(log_alpha: Tensor, backend: Backend) -> bool:
     if not can_read_values(log_alpha) or log_alpha.numel() == 0:
         return False
     return not (backend == "cpu" or (backend == "auto" and dispatch.best(log_alpha) == "cpu"))
-
-
-def _broadcast(tau: float | Tensor, x: Tensor) -> tuple[Tensor, float | Tensor]:
-    """x with the batch dimensions of both, and a temperature: one for all, or one a matrix."""
-    if not isinstance(tau, Tensor):
-        return x, float(tau)
-    dtype = reference.working_dtype(x)
-    batch = torch.broadcast_shapes(x.shape[:-2], tau.shape)
-    return x.expand(*batch, *x.shape[-2:]), tau.to(x.device, dtype).expand(batch)
 
 
 def _pose(
@@ -53,15 +44,29 @@ def _pose(
     if shape is None and x.shape[-1] == x.shape[-2]:
         if _needs_check(log_alpha, backend):
             require_solvable(log_alpha, tau)
-        x, taus = _broadcast(tau, x)
+        x, taus = broadcast_tau(tau, x)
         return Problem(x, taus), None  # type: ignore[arg-type]
     shape = shape or Shape()
     check_shape(log_alpha, shape)
     given, cut = pose(x, tau, shape)
-    x, taus = _broadcast(tau, given.x)
-    if x.numel() > 0 and can_read_values(x):
+    x, taus = broadcast_tau(tau, given.x)
+    if _needs_check(x, backend):
         require_solvable(x, tau, *given[2:], shape_of(log_alpha))
     return Problem(x, taus, *given[2:]), cut  # type: ignore[arg-type]
+
+
+def _iterate(
+    given: Problem, how: Settings, grad: Grad, info: bool, log_alpha: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The result, and where `info` asks for them the iterations done and the row errors."""
+    try:
+        if grad == "implicit":
+            return implicit.sinkhorn(given, how)
+        return dispatch.sinkhorn(given, how, info)
+    except ValueError:  # of a kernel, which knows the problem, but not the shape that was given
+        if can_read_values(given.x):
+            require_solvable(*given, shape_of(log_alpha))
+        raise
 
 
 def _solve(
@@ -82,14 +87,11 @@ def _solve(
     check_backend(backend, log_alpha.device)
     check_grad(grad)
     given, cut = _pose(log_alpha, tau, shape, backend)
-    iters: Tensor | None
-    error: Tensor | None
-    if grad == "implicit":
-        out, iters, error = implicit.sinkhorn(given, how)
-        if out.requires_grad:
-            require_converged(iters, error, tol)
-    else:
-        out, iters, error = dispatch.sinkhorn(given, how, return_info)
+    out, iters, error = _iterate(given, how, grad, return_info, log_alpha)
+    if grad == "implicit" and out.requires_grad:
+        assert iters is not None
+        assert error is not None
+        require_converged(iters, error, tol, how.n_iters)
     if cut is not None:
         out = cut(out, log)
     if out.dtype != log_alpha.dtype:

@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-_IMPORTED_BY = (
-    os.getpid()
-)  # a child forked later, before the library is loaded, has no such threads
+# A child that is forked later, before the library is loaded, does not have PyTorch's threads.
+_IMPORTED_BY = os.getpid()
 _NAMES = {torch.float32: "f32", torch.float64: "f64"}
 _SUFFIX = ".dll" if sys.platform == "win32" else ".so"
 
@@ -54,8 +53,19 @@ def _library() -> ctypes.CDLL | None:
     return library
 
 
+def _was_forked() -> bool:
+    """Whether this process is a copy of another, without its threads; False where none can see."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return bool(int(fields[6]) & 0x40)  # PF_FORKNOEXEC
+
+
 def _lend_threads(library: ctypes.CDLL) -> None:
     """Let the kernels use the threads that PyTorch has from OpenMP, in this process alone."""
+    if _was_forked():
+        return
     try:
         start_threads = ctypes.CDLL(None).GOMP_parallel
     except (AttributeError, OSError, TypeError):

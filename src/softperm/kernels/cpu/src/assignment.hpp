@@ -55,7 +55,7 @@ template <class T> class Assignment {
     template <class F> INLINE int64_t find_vacant(F test) const {
         I found = I{} - 1;
         for (int64_t at = 0; at < n; at += L)
-            found = test(at) & (load<I>(owner + at) < 0) ? lanes<I>() + at : found;
+            found = (test(at) & (load<I>(owner + at) < 0)) ? lanes<I>() + at : found;
         return largest(found);
     }
 

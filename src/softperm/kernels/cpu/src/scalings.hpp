@@ -117,6 +117,8 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
             for (int k = 0; k < G; ++k) more += factors[k] * load<V>(at(before + k, j));
             store(sums + j, more);
         }
+        if constexpr (!LANES)
+            for (int k = G; k < N; ++k) all[k] = 0; // of no row
         return all;
     }
     // The same for all chunks of rows, each with column sums of its own, behind which is its sum of s.
