@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
+import pkgutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 SCRIPT = """
@@ -38,6 +41,9 @@ EXPENSIVE = (
     "triton",
     "yaml",
 )
+
+# What modules, and those below them, are of no use without.
+NEEDS = {"softperm.kernels.gpu": "triton", "softperm.program.app": "gradio"}
 
 SOURCE = Path(__file__).parents[1] / "src" / "softperm"
 FLOORS = {
@@ -140,6 +146,20 @@ def test_import_leaves_the_program_alone() -> None:
     parts = {m.split(".")[1] for m in json.loads(done.stdout) if m.startswith("softperm.")}
     assert "ops" in parts
     assert parts & {"data", "plotting", "program"} == set()
+
+
+def test_every_module_can_be_imported() -> None:
+    import softperm
+
+    seen = 0
+    for module in pkgutil.walk_packages(softperm.__path__, "softperm."):
+        optional = NEEDS.get(module.name.rpartition(".")[0], NEEDS.get(module.name))
+        if not module.name.rpartition(".")[2].isidentifier():
+            continue  # a compiled library beside the sources
+        if optional is None or find_spec(optional) is not None:
+            importlib.import_module(module.name)
+            seen += 1
+    assert seen > 50
 
 
 def test_every_public_name_exists() -> None:
