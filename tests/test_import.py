@@ -28,7 +28,6 @@ EXPENSIVE = (
     "lightning",
     "lightning_fabric",
     "matplotlib",
-    "numba",
     "pandas",
     "pooch",
     "rich",
