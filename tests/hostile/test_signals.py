@@ -122,6 +122,7 @@ def test_the_folder_is_removed_while_training(program: Program, cwd: Path, repla
     assert [path.name for path in (cwd / "run").glob("*")] == []
 
 
+@pytest.mark.slow
 def test_two_at_once(program: Program, cwd: Path) -> None:
     """Two that begin, and two that resume: one runs, one is told."""
     long = [*TRAIN, "--epochs", "100000"]
