@@ -33,7 +33,7 @@ with warnings.catch_warnings(record=True) as caught:
     import torch, softperm
 
     x = torch.randn(3, 5, 5, dtype=torch.float64, requires_grad=True)
-    S, info = softperm.sinkhorn(x, 0.5, tol=1e-3, return_info=True)
+    S, info = softperm.sinkhorn(x, 0.5, 1000, tol=1e-3, return_info=True)
     (dx,) = torch.autograd.grad(S.square().sum(), x)
     rectangle = softperm.sinkhorn(torch.randn(2, 3, 5), n_rows=2)
     P = softperm.matching(x.detach())
