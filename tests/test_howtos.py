@@ -30,6 +30,7 @@ def run(name: str) -> dict[str, Any]:
 def test_all_pages_are_here() -> None:
     assert {page.stem for page in FOLDER.glob("*.md")} == {
         "balanced-clusters",
+        "latent-permutations",
         "outliers",
         "set-loss",
     }
@@ -58,3 +59,16 @@ def test_balanced_clusters() -> None:
     assert names["sizes"].min() > 0.7 * 64
     assert names["sizes"].max() < 1.3 * 64
     assert names["accuracy"] > 0.9
+
+
+def test_latent_permutations(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run("latent-permutations")
+    collapsed, fitted = names["fits"]["at once"], names["fits"]["with warm-up"]
+    assert names["share_right"](fitted[0]) > 0.95
+    assert fitted[1] == pytest.approx(1.8, abs=0.15)
+    assert fitted[2] == pytest.approx(0.6, abs=0.2)
+    assert names["share_right"](collapsed[0]) < names["share_right"](fitted[0])
+    assert collapsed[1] < 0.5
+    assert fitted[3][-1] > collapsed[3][-1] > collapsed[3][0]
+    assert names["sure"].mean().item() > 0.95
+    assert "with warm-up: bound" in capsys.readouterr().out

@@ -68,9 +68,13 @@ def kl_gumbel_sinkhorn(q: GumbelSinkhorn, p: GumbelSinkhorn) -> Tensor:
     :math:`\tau` and noise scale s of q, and :math:`X^0, \tau_p, s_p` of p:
 
     .. math::
-        \sum_{ij} \delta_{ij} + e^{-\delta_{ij}}\,\Gamma(1 + a) - 1 - \log a + \gamma (a - 1), \quad
+        \sum_{ij} \bigl[\delta_{ij} + e^{-\delta_{ij}}\,\Gamma(1 + a) - 1 - \log a
+        + \gamma (a - 1)\bigr], \quad
         a = \frac{\tau_p\,s}{\tau\,s_p}, \quad
         \delta_{ij} = \frac{\tau_p X_{ij} / \tau - X^0_{ij}}{s_p}
+
+    with Euler's constant :math:`\gamma`. (Only where :math:`X^0 = 0` or the temperatures are equal
+    is it a function of :math:`X - X^0`.)
 
     It is the exact divergence of the matrices :math:`(X + s\,\varepsilon) / \tau` and
     :math:`(X^0 + s_p\,\varepsilon) / \tau_p`, of which Sinkhorn then makes the samples. A function
