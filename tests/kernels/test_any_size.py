@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from softperm import log_sinkhorn, sinkhorn
-from softperm.kernels import cpu
 from tests import references
+from tests.conftest import BACKENDS
 
-BACKENDS: list[Any] = ["torch", "cpu"] if cpu.is_available() else ["torch"]
 SHAPES = [(8, 5, 5), (2, 33, 33)]  # in lanes and along rows
 KINDS = ["normal", "rounded", "integers", "forbidden"]
 
