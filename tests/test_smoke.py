@@ -84,7 +84,7 @@ def test_a_large_matching_ends_in_a_permutation() -> None:
 def test_a_network_learns(kind: type[SinkhornNet]) -> None:
     torch.manual_seed(0)
     sizes = {"n_items": 6} if kind is SinkhornSortNet else {}
-    net = kind(**sizes, noise_scale=0.0)
+    net = kind(**sizes, noise_scale=0.0)  # type: ignore[arg-type]
     numbers = torch.rand(32, 6)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     losses = []

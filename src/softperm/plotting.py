@@ -43,14 +43,20 @@ def _draw_image(axes: Axes, image: Tensor, k: int | None) -> None:
         axes.axhline(i * height / (k or 1), color="tab:orange", linewidth=0.8)
 
 
-def plot_puzzles(columns: dict[str, Tensor], k: int, wrong: list[int] | None = None) -> Figure:
+def plot_puzzles(
+    columns: dict[str, Tensor],
+    k: int,
+    wrong: list[int] | None = None,
+    captions: list[str] | None = None,
+) -> Figure:
     r"""Images in columns, such as original, scrambled and restored; a row a puzzle.
 
     Arguments:
         columns: Title of every column and its images, uint8, shape (B, C, H, W) each. The lines
             between the pieces are drawn in the column called "scrambled".
         k: Pieces a side.
-        wrong: Wrong pieces in every row, written beside it.
+        wrong: Wrong pieces in every row, written below it.
+        captions: What to write below every row instead.
 
     Returns:
         The figure.
@@ -67,8 +73,10 @@ def plot_puzzles(columns: dict[str, Tensor], k: int, wrong: list[int] | None = N
         grid[0, j].set_title(title, fontsize=10)
         for i in range(rows):
             _draw_image(grid[i, j], images[i], k if title == "scrambled" else None)
-    for i, count in enumerate(wrong or []):
-        grid[i, -1].set_xlabel(f"{count} wrong" if count else "exact", fontsize=8)
+    if captions is None:
+        captions = [f"{count} wrong" if count else "exact" for count in wrong or []]
+    for i, caption in enumerate(captions):
+        grid[i, -1].set_xlabel(caption, fontsize=8)
     return figure
 
 

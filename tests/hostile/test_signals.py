@@ -131,7 +131,7 @@ def test_two_at_once(program: Program, cwd: Path) -> None:
         told = program.wait(done, cwd, names.pop(done))
         told.require_polite()
         assert told.code in codes
-        assert "holds a run already" in told.err or "run is in use by process" in told.err
+        assert "holds a run already" in told.err or "run is in use by" in told.err
         pid, name = names.popitem()
         while not (cwd / "run" / ".lock").exists():
             time.sleep(0.005)

@@ -190,7 +190,7 @@ def test_threads_do_not_become_more() -> None:
     done = run(BOUNDED)
     assert done.returncode == 0, done.stderr
     early, late = map(int, done.stdout.split())
-    assert late <= early <= 6 + 5  # PyTorch's, and at worst our own
+    assert late <= early <= 6 + 5 + 1  # PyTorch's, at worst our own, and that of autograd
 
 
 INTERRUPTED = """

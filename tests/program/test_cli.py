@@ -94,7 +94,7 @@ def test_solve_writes_the_pictures(run: Path, picture: Path, tmp_path: Path) -> 
         "seven-2-restored.png",
     }
     with Image.open(out / "seven-restored.png") as restored:
-        assert restored.size == (8, 8)
+        assert restored.size == (40, 40)
 
 
 def test_solve_takes_scrambled_pictures(
@@ -231,6 +231,11 @@ BAD = [
     (["solve", "nothing-here", "x.png"], "nothing-here"),
     (["solve", "nothing-here"], "images"),
     (["solve", "nothing-here", "x.png", "--seed", "x"], "seed"),
+    (["solve", "mnist-2x2", "missing.png"], "missing.png"),
+    (["scramble"], "images"),
+    (["scramble", "missing.png"], "missing.png"),
+    (["scramble", "missing.png", "--seed", "-1"], "seed"),
+    (["scramble", "missing.png", "--pieces", "1"], "pieces"),
     (["reproduce"], "table"),
     (["reproduce", "chess"], "chess"),
     (["reproduce", "jigsaw", "--pieces", "7"], "pieces"),

@@ -2,11 +2,12 @@
 
 from softperm.data.augment import shift_images
 from softperm.data.digits import load_digits
-from softperm.data.folder import load_folder, read_image
+from softperm.data.folder import load_folder
 from softperm.data.imagedata import ImageData, channel_statistics
 from softperm.data.images import load_images
 from softperm.data.mnist import load_mnist, read_idx
 from softperm.data.numbers import uniform_lists
+from softperm.data.picture import read_image, read_picture
 
 __all__ = [
     "ImageData",
@@ -17,6 +18,7 @@ __all__ = [
     "load_mnist",
     "read_idx",
     "read_image",
+    "read_picture",
     "shift_images",
     "uniform_lists",
 ]

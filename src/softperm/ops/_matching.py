@@ -109,6 +109,8 @@ def matching_batch(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> torch
     shapes = [x.shape[:-2], *(k.shape for k in (n_rows, n_cols) if isinstance(k, Tensor))]
     if isinstance(unmatched, Tensor):
         shapes.append(unmatched.shape[:-1])
+    if all(shape == shapes[0] for shape in shapes):
+        return shapes[0]
     try:
         return torch.Size(torch.broadcast_shapes(*shapes))
     except RuntimeError:

@@ -24,7 +24,7 @@ def require_broadcast(value: object, name: str, wanted: tuple[int, ...], lines: 
     """Refuse a tensor that does not broadcast against the batch dimensions, or, where it is for
     lines ("rows" or "columns"), against these and the number of lines.
     """
-    if not isinstance(value, Tensor):
+    if not isinstance(value, Tensor) or value.shape == wanted:
         return
     try:
         common = torch.broadcast_shapes(value.shape, wanted)

@@ -1,9 +1,10 @@
-"""The program: softperm train | evaluate | solve | reproduce."""
+"""The program: softperm train | evaluate | solve | scramble | reproduce."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from argparse import BooleanOptionalAction
 from collections.abc import Sequence
 from dataclasses import asdict
 from io import TextIOWrapper
@@ -136,9 +137,14 @@ def _parser(given: argparse.Namespace) -> ArgumentParser:
 
     solve = _new_parser(description="Scramble and restore pictures with a trained network.")
     solve.add_argument("run", type=str, help=f"Folder of a jigsaw run, {either}")
-    solve.add_argument("images", type=str, nargs="+", help="Pictures, PNG or JPEG.")
+    solve.add_argument("images", type=str, nargs="+", help="Pictures: PNG, JPEG, BMP or WebP.")
     solve.add_argument(
         "--scrambled", action="store_true", help="The pictures are scrambled already."
+    )
+    solve.add_argument(
+        "--invert",
+        action=BooleanOptionalAction,
+        help="Show the network the negative; when omitted, that of pictures on a light background.",
     )
     solve.add_argument(
         "--out",
@@ -147,6 +153,13 @@ def _parser(given: argparse.Namespace) -> ArgumentParser:
     )
     solve.add_argument("--seed", type=int, default=0, help="Seed of the scrambles.")
     commands.add_subcommand("solve", solve, help="Restore scrambled pictures.")
+
+    scramble = _new_parser(description="Cut pictures and shuffle their pieces, to try solve on.")
+    scramble.add_argument("images", type=str, nargs="+", help="Pictures: PNG, JPEG, BMP or WebP.")
+    scramble.add_argument("--pieces", type=int, default=3, help="Pieces per side.")
+    scramble.add_argument("--out", type=str, default="scrambled", help="Folder for the results.")
+    scramble.add_argument("--seed", type=int, default=0, help="Seed of the scrambles.")
+    commands.add_subcommand("scramble", scramble, help="Scramble pictures.")
 
     reproduce = _new_parser(description="Train and measure a table of the paper again.")
     commands.add_subcommand("reproduce", reproduce, help="Reproduce a table of the paper.")
@@ -173,7 +186,11 @@ def _run(settings: Namespace) -> int:
         return commands.reproduce(options["table"], options[options["table"]])
     if command == "evaluate":
         return commands.evaluate(**options)
-    return commands.solve(**options)
+    from softperm.program import solve
+
+    if command == "scramble":
+        return solve.scramble_pictures(**options)
+    return solve.solve(**options)
 
 
 def _work(argv: Sequence[str]) -> int:

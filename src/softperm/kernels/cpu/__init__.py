@@ -25,7 +25,7 @@ __all__ = ["backward", "forward", "is_available", "match_batch", "match_list"]
 
 # The largest side that is quicker in lanes than along rows, where there are many matrices.
 _LANES_UP_TO = {torch.float32: 64, torch.float64: 48}
-_MOST_KEPT = 1 << 24  # numbers, of scalings that are kept of iterations that may stop early
+_MOST_KEPT = 1 << 20  # numbers, of scalings that are kept of iterations that may stop early
 
 # What the forward pass leaves for the reverse one, O(l (m + n)) numbers per matrix: how each was
 # done, and the scalings of every step.

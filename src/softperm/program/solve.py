@@ -1,0 +1,153 @@
+"""The commands `softperm solve` and `softperm scramble`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from softperm._files import replacing
+from softperm.data import read_picture
+from softperm.nn import Puzzle, SinkhornNet
+from softperm.permutations import apply_permutation
+from softperm.plotting import plot_puzzles, save
+from softperm.program import pieces as picture_pieces
+from softperm.program.pieces import Verdict, all_alike, for_network, is_light, judge
+from softperm.program.schema import require_within
+from softperm.program.training.config import LARGEST_SEED, Device, pick_device
+from softperm.program.training.find import find_run
+from softperm.program.training.run import Run
+from softperm.puzzles import assemble, scramble
+
+_MOST_PIECES = 100  # a side
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """A picture's pieces in order, scrambled and restored; the verdict where the order is known."""
+
+    original: Tensor | None
+    scrambled: Tensor
+    restored: Tensor
+    verdict: Verdict | None
+
+    def write(self, folder: Path, stem: str, k: int) -> Path:
+        """Write the restored picture, and a figure that shows it beside the others."""
+        parts = {
+            "original": self.original,
+            "scrambled": self.scrambled,
+            "restored": self.restored,
+        }
+        columns = {
+            title: assemble(part, k)[None] for title, part in parts.items() if part is not None
+        }
+        captions = None if self.verdict is None else [self.verdict.caption]
+        base = _free_name(folder, stem, ("", "-restored"))
+        figure = plot_puzzles(columns, k, captions=captions)
+        _save_image(assemble(self.restored, k), base.with_name(f"{base.name}-restored.png"))
+        return save(figure, base.with_name(f"{base.name}.png"))
+
+
+def _free_name(folder: Path, stem: str, endings: tuple[str, ...]) -> Path:
+    """A name in a folder under which nothing is there yet."""
+    name, number = stem, 1
+    while any(os.path.lexists(folder / f"{name}{ending}.png") for ending in endings):
+        number += 1
+        name = f"{stem}-{number}"
+    return folder / name
+
+
+def _save_image(image: Tensor, path: Path) -> Path:
+    """Write a uint8 image (C, H, W) as PNG."""
+    array = image.permute(1, 2, 0).squeeze(-1).numpy()
+    with replacing(path) as temporary:
+        Image.fromarray(array).save(temporary)
+    return path
+
+
+def _read_and_cut(path: str, k: int) -> tuple[Tensor, Tensor]:
+    """A picture and its pieces; where it had to be stretched for them, that is said."""
+    picture = read_picture(path)
+    try:
+        pieces = picture_pieces.cut(picture, k)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    height, width = (k * side for side in pieces.shape[-2:])
+    if (height, width) != tuple(picture.shape[-2:]):
+        print(f"{path}: stretched to {width} x {height} pixels, a multiple of {k}")
+    return picture, pieces
+
+
+def _load_puzzle(run: Run) -> Puzzle:
+    """The puzzle of a jigsaw run."""
+    name, model = run.describe()
+    if not isinstance(model, Puzzle):
+        raise ValueError(f"solve needs a jigsaw run, got a {name} run in {run.folder}")
+    return model
+
+
+@torch.no_grad()
+def _solve(
+    net: SinkhornNet,
+    puzzle: Puzzle,
+    pieces: Tensor,
+    invert: bool,
+    generator: torch.Generator | None,
+) -> _Solution:
+    """Restore pieces, scrambled first where a generator is given."""
+    given = pieces if generator is None else scramble(pieces, generator)[0]
+    device = next(net.parameters()).device
+    items = puzzle.normalise(for_network(given, puzzle, invert).to(device))
+    restored = apply_permutation(net(items)[1].cpu(), given)
+    if generator is None:
+        return _Solution(None, given, restored, None)
+    return _Solution(pieces, given, restored, judge(restored, pieces))
+
+
+def solve(
+    run: str,
+    images: list[str],
+    scrambled: bool = False,
+    invert: bool | None = None,
+    out: str | None = None,
+    seed: int = 0,
+    device: Device = "auto",
+) -> int:
+    """Restore pictures and write them side by side with the original and the scrambled ones."""
+    require_within(seed, "seed", 0, LARGEST_SEED)
+    found, home = find_run(run)
+    puzzle = _load_puzzle(found)
+    net = found.load_net(puzzle.make_net)
+    net.to(pick_device(device)).eval()
+    generator = None if scrambled else torch.Generator().manual_seed(seed)
+    # All are read before the first is written: a wrong name leaves nothing behind.
+    given = [(path, *_read_and_cut(path, puzzle.pieces)) for path in images]
+    for path, picture, pieces in given:
+        if all_alike(pieces):
+            print(f"{path}: nothing to solve, all pieces look the same")
+            continue
+        inverted = is_light(picture, puzzle) if invert is None else invert
+        if inverted and invert is None:
+            print(f"{path}: light background, inverted for the network (--no-invert: leave it)")
+        solution = _solve(net, puzzle, pieces, inverted, generator)
+        folder = Path(out or home / "solved")
+        written = solution.write(folder, Path(path).stem, puzzle.pieces)
+        print(f"wrote {written}" + (f" ({solution.verdict})" if solution.verdict else ""))
+    return 0
+
+
+def scramble_pictures(images: list[str], pieces: int, out: str = "scrambled", seed: int = 0) -> int:
+    """Cut pictures, shuffle their pieces and write them, of their own size and colours."""
+    require_within(pieces, "pieces", 2, _MOST_PIECES)
+    require_within(seed, "seed", 0, LARGEST_SEED)
+    generator = torch.Generator().manual_seed(seed)
+    given = [(path, _read_and_cut(path, pieces)[1]) for path in images]
+    for path, parts in given:
+        image = assemble(scramble(parts, generator)[0], pieces)
+        base = _free_name(Path(out), f"{Path(path).stem}-scrambled", ("",))
+        print(f"wrote {_save_image(image, base.with_name(f'{base.name}.png'))}")
+    return 0
