@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import partial
-from math import prod
 
 import torch
 from torch import Tensor
@@ -94,11 +93,8 @@ def _steps_to_keep(batch: int, m: int, n: int, how: Settings) -> int:
 
 def _room(batch: int, m: int, n: int, kept: int, in_lanes: bool, dtype: torch.dtype) -> Tensor:
     """Room for scalings: batches in whole lanes, columns in whole vectors, of any width."""
-    shape = (-(-batch // 16) * 16 if in_lanes else batch, kept * m + (kept + 1) * _padded(n))
-    if torch.are_deterministic_algorithms_enabled():  # these fill what is empty, used or not
-        memory = torch.UntypedStorage(prod(shape) * dtype.itemsize, device="cpu")
-        return _empty((0,), dtype).set_(memory, 0, shape)  # type: ignore[arg-type]
-    return _empty(shape, dtype)
+    matrices = -(-batch // 16) * 16 if in_lanes else batch
+    return _empty((matrices, kept * m + (kept + 1) * _padded(n)), dtype)
 
 
 def _padded(n: int) -> int:
