@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from math import isnan
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from softperm._typing import SampleShape
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_IN_NUMPY = (torch.float32, torch.float64)
 _LARGEST = 1e100  # of log_alpha / tau; sums and differences of such numbers stay finite
 
 
@@ -46,10 +49,25 @@ def require_log_alpha(log_alpha: Tensor) -> None:
         _require_below_infinity(log_alpha.detach())
 
 
+def in_one_thread(x: Tensor) -> Any:
+    """x for `max`, `min` and comparisons; on CPUs an array, since NumPy needs this thread alone.
+
+    PyTorch's other threads take long to come where other programs keep the cores busy, and never
+    come in a forked child.
+    """
+    return x.numpy(force=True) if x.is_cpu and x.dtype in _IN_NUMPY else x.detach()
+
+
+def nan_or_inf(highest: float) -> str:
+    """Which of them there is, by the largest entry: NaN where any is."""
+    return "NaN" if isnan(highest) else "+inf"
+
+
 def _require_below_infinity(log_alpha: Tensor, shape: tuple[int, ...] | None = None) -> None:
     """Refuse NaN and +inf; the message shows the shape."""
-    if not bool(log_alpha.amax() < torch.inf):  # one pass: NaN and +inf both propagate to amax
-        what = "NaN" if bool(log_alpha.isnan().any()) else "+inf"
+    highest = float(in_one_thread(log_alpha).max())
+    if not highest < torch.inf:
+        what = nan_or_inf(highest)
         raise ValueError(
             f"log_alpha must be finite or -inf (a forbidden pair), got {what} in a tensor of "
             f"shape {shape or shape_of(log_alpha)}"
@@ -67,7 +85,7 @@ def _require_allowed_pairs(
 ) -> None:
     """Refuse lines of -inf alone, but for those whose wanted sum is 0."""
     for dim, name, log_sums in ((-1, "row", sums[0]), (-2, "column", sums[1])):
-        empty = log_alpha.amax(dim) == -torch.inf
+        empty = torch.as_tensor((in_one_thread(log_alpha) == -torch.inf).all(dim))
         if log_sums is not None:
             empty = empty & (log_sums > -torch.inf)
         empty = empty.any(-1)
@@ -93,12 +111,13 @@ def require_solvable(
     the wanted sums (None: all 1; -inf: no part); messages show the shape, that of `log_alpha` if
     None.
     """
-    shape, log_alpha = shape or shape_of(log_alpha), log_alpha.detach()
+    shape, values = shape or shape_of(log_alpha), in_one_thread(log_alpha)
     _require_below_infinity(log_alpha, shape)
-    low, high = (float(extreme) for extreme in log_alpha.aminmax())
+    low, high = float(values.min()), float(values.max())
     if low == -torch.inf:
         _require_allowed_pairs(log_alpha, (log_rows, log_columns), shape)
-        low = float(log_alpha.masked_fill(log_alpha.isneginf(), 0).amin())
+        allowed = values[values > -torch.inf]
+        low = float(allowed.min()) if len(allowed) else 0.0
     smallest, largest = _smallest(tau), max(abs(high) if high > -torch.inf else 0.0, -low)
     if _LARGEST * smallest < largest:
         raise ValueError(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 
 PATIENCE = 30.0  # seconds; what hangs, hangs for good
@@ -97,8 +98,25 @@ def after_calls() -> None:
     wake_openmp()
     report("after calls", *(child(lambda: same(wanted)) for _ in range(3)))
     report("a large matrix", child(lambda: same(wanted_large, large)))
+    many = torch.zeros(8, 100, 100), torch.zeros(400, 100)
+    report("many numbers", child(lambda: look_at_many_numbers(*many)))
     report("a fork in a fork", child(lambda: with_a_grandchild(wanted)))
     same(wanted)
+
+
+def look_at_many_numbers(x: torch.Tensor, y: torch.Tensor) -> None:
+    """More than PyTorch itself would look at in this thread alone."""
+    import softperm
+
+    softperm.matching(x)
+    softperm.matching_list([x[0], y])
+    x[:, 0, 1] = -torch.inf
+    assert softperm.sinkhorn(x, 1e-4).shape == x.shape
+    for value, message in ((-torch.inf, "-inf"), (torch.nan, "got NaN")):
+        x[:, 0] = value
+        for call in (softperm.sinkhorn, softperm.matching):
+            with pytest.raises(ValueError, match=message):
+                call(x)
 
 
 def with_a_grandchild(wanted: list[Any]) -> None:

@@ -12,12 +12,23 @@ import torch
 from torch import Tensor
 
 from softperm import log_sinkhorn, sinkhorn
-from softperm.kernels import cpu
 from tests import references
+from tests.conftest import BACKENDS, compiled
+from tests.kernels import cases
 
-BACKENDS: list[Any] = ["torch", "cpu"] if cpu.is_available() else ["torch"]
-SHAPES = [(8, 5, 5), (2, 33, 33)]  # in lanes and along rows
+SHAPE = (8, 5, 5)
 KINDS = ["normal", "rounded", "integers", "forbidden"]
+
+
+@pytest.fixture(
+    params=["torch", *(pytest.param(layout, marks=compiled) for layout in ("lanes", "rows"))]
+)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The plain loop, and the compiled kernels by each of their layouts."""
+    if request.param == "torch":
+        return "torch"
+    cases.use_layout(request.param, monkeypatch)
+    return "cpu"
 
 
 def scores(kind: str, shape: tuple[int, ...]) -> Tensor:
@@ -63,31 +74,27 @@ def powers_that_fail(x: Tensor, tau: Tensor, backend: Any) -> dict[str, list[int
     return {what: powers for what, powers in wrong.items() if powers}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_every_power_of_ten(backend: Any, kind: str, shape: tuple[int, ...]) -> None:
+def test_every_power_of_ten(way: str, kind: str) -> None:
     size = 10.0 ** torch.arange(100, dtype=torch.float64)
-    x = 0.99 * size.reshape(-1, 1, 1, 1) * scores(kind, shape)
-    assert powers_that_fail(x, torch.ones(100, 1, dtype=torch.float64), backend) == {}
+    x = 0.99 * size.reshape(-1, 1, 1, 1) * scores(kind, SHAPE)
+    assert powers_that_fail(x, torch.ones(100, 1, dtype=torch.float64), way) == {}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_power_of_ten_by_the_temperature(backend: Any, kind: str, dtype: Any) -> None:
+def test_every_power_of_ten_by_the_temperature(way: str, kind: str, dtype: Any) -> None:
     # The gradient is that by x / tau over tau, which float32 holds up to 1e38.
     powers = torch.arange(37 if dtype == torch.float32 else 100)
     tau = 10.0 ** -powers.double().unsqueeze(-1)
-    x = scores(kind, SHAPES[0]).expand(len(powers), *SHAPES[0]).to(dtype)
-    assert powers_that_fail(0.99 * x, tau, backend) == {}
+    x = scores(kind, SHAPE).expand(len(powers), *SHAPE).to(dtype)
+    assert powers_that_fail(0.99 * x, tau, way) == {}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
-def test_the_largest_numbers_of_single_precision(backend: Any, sign: float) -> None:
-    x = (sign * 3e38 * scores("normal", SHAPES[0]).unsqueeze(0)).float()
-    assert powers_that_fail(x, torch.ones(1, 1, dtype=torch.float64), backend) == {}
+def test_the_largest_numbers_of_single_precision(way: str, sign: float) -> None:
+    x = (sign * 3e38 * scores("normal", SHAPE).unsqueeze(0)).float()
+    assert powers_that_fail(x, torch.ones(1, 1, dtype=torch.float64), way) == {}
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ STEPS = [
     "first call",
     "after calls",
     "a large matrix",
+    "many numbers",
     "a fork in a fork",
     "a pool",
     "amid a call",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import softperm
-from softperm.kernels import cpu
+from tests.conftest import compiled
 
 PACKAGE = Path(softperm.__file__).parent
 
@@ -103,7 +103,7 @@ def listing(place: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in sorted(place.rglob("*"))}
 
 
-@pytest.mark.skipif(not cpu.is_available(), reason="the kernels are not compiled here")
+@compiled
 def test_nothing_is_written_by_calls(tmp_path: Path) -> None:
     place, home = copy_of_the_package(tmp_path, kernels=True), tmp_path / "home"
     temporary = tmp_path / "temporary"
@@ -115,7 +115,7 @@ def test_nothing_is_written_by_calls(tmp_path: Path) -> None:
     assert listing(tmp_path) == before
 
 
-@pytest.mark.skipif(not cpu.is_available(), reason="the kernels are not compiled here")
+@compiled
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions are of another kind there")
 def test_no_place_to_write_is_needed(tmp_path: Path) -> None:
     place = copy_of_the_package(tmp_path, kernels=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softperm._checks import require_float_matrix, shape_of
+from softperm._checks import in_one_thread, nan_or_inf, require_float_matrix, shape_of
 from softperm._torch import can_read_values
 from softperm._typing import Float, Int64, Integer
 from softperm.kernels import dispatch
@@ -29,18 +29,17 @@ def working_dtype(scores: Tensor) -> torch.dtype:
 
 def _require_scores(scores: Tensor, n_rows: Tensor | None, n_cols: Tensor | None) -> None:
     """Refuse NaN and +inf in what counts."""
-    if scores.numel() == 0 or bool(scores.amax() < torch.inf):
+    if scores.numel() == 0 or in_one_thread(scores).max() < torch.inf:
         return
     m, n = scores.shape[-2:]
     counted = counted_entries(side(m, n_rows, scores.device), side(n, n_cols, scores.device))
     seen = scores if counted is None else scores[counted.expand(scores.shape)]
-    if seen.numel() == 0 or bool(seen.amax() < torch.inf):
-        return
-    what = "NaN" if bool(seen.isnan().any()) else "+inf"
-    raise ValueError(
-        f"log_alpha must be finite or -inf (a forbidden pair), got {what} in a tensor of "
-        f"shape {shape_of(scores)}"
-    )
+    highest = float(in_one_thread(seen).max()) if seen.numel() else -torch.inf
+    if not highest < torch.inf:
+        raise ValueError(
+            f"log_alpha must be finite or -inf (a forbidden pair), got {nan_or_inf(highest)} in a "
+            f"tensor of shape {shape_of(scores)}"
+        )
 
 
 def refuse_infeasible(where: str, shape: tuple[int, ...], square: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softperm._checks import require_float_matrix, shape_of
+from softperm._checks import in_one_thread, nan_or_inf, require_float_matrix, shape_of
 from softperm._torch import can_read_values
 from softperm.kernels import dispatch
 from softperm.ops._matching import refuse_infeasible, working_dtype
@@ -21,11 +21,11 @@ def _compute_list(scores: Sequence[Tensor], unmatched: Sequence[Tensor]) -> Tens
     `unmatched` has one tensor per matrix, or none at all.
     """
     for k, matrix in enumerate(scores):
-        if matrix.numel() > 0 and not bool(matrix.amax() < torch.inf):
-            what = "NaN" if bool(matrix.isnan().any()) else "+inf"
+        highest = float(in_one_thread(matrix).max()) if matrix.numel() else -torch.inf
+        if not highest < torch.inf:
             raise ValueError(
-                f"log_alphas[{k}] must be finite or -inf (a forbidden pair), got {what} in shape "
-                f"{shape_of(matrix)}"
+                f"log_alphas[{k}] must be finite or -inf (a forbidden pair), got "
+                f"{nan_or_inf(highest)} in shape {shape_of(matrix)}"
             )
     perms, failed = dispatch.assignment_kernel().match_list(list(scores), list(unmatched) or None)
     if failed >= 0:
