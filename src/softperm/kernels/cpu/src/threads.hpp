@@ -20,6 +20,7 @@
 #else
 #include <csignal>
 #include <pthread.h>
+#include <ctime>
 #include <sys/stat.h>
 #include <unistd.h>
 #endif
@@ -43,7 +44,14 @@ inline int openmp_process = 0;
 #if defined(_WIN32)
 inline int process() { return _getpid(); }
 inline int64_t threads_of_process() { return 0; }
+inline std::chrono::nanoseconds time_on_core() { return std::chrono::steady_clock::now().time_since_epoch(); }
 #else
+// How long this thread has had a core.
+inline std::chrono::nanoseconds time_on_core() {
+    timespec spent;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+    return std::chrono::seconds(spent.tv_sec) + std::chrono::nanoseconds(spent.tv_nsec);
+}
 inline int process() { return int(getpid()); }
 inline int64_t threads_of_process() {
     struct stat tasks;
@@ -63,11 +71,12 @@ class Team {
             for (int64_t k = 0; k < parts; ++k) part(context, k);
             return;
         }
-        const bool borrowed = may_borrow(threads);
-        if (borrowed && Clock::now() < alone_until_) {
+        begun_ = Clock::now();
+        if (begun_ < alone_until_) {
             for (int64_t k = 0; k < parts; ++k) part(context, k);
             return;
         }
+        on_core_ = time_on_core();
         // First no ticket is left: a worker still looking at the last job must not take its next
         // ticket, which there is none of, for one of this job.
         const uint64_t before = ticket_.load() | NO_PART, epoch = (before >> 32) + 1;
@@ -77,14 +86,21 @@ class Team {
         parts_.store(parts, std::memory_order_release);
         done_.store(0, std::memory_order_relaxed);
         ticket_.store(epoch << 32);
-        if (borrowed) return borrow(threads);
-        hire(threads - 1);
-        wake(int64_t(threads) - 1 < parts - 1 ? threads - 1 : int(parts - 1));
-        while (take(epoch)) {}
-        for (int spins = 0; done_.load(std::memory_order_acquire) < parts; ++spins) {
-            if (spins < SPINS) pause();
-            else std::this_thread::yield();
+        if (may_borrow(threads)) {
+            borrow(threads);
+        } else {
+            hire(threads - 1);
+            wake(int64_t(threads) - 1 < parts - 1 ? threads - 1 : int(parts - 1));
+            while (take(epoch)) {}
+            take_time();
+            for (int spins = 0; done_.load(std::memory_order_acquire) < parts; ++spins) {
+                if (spins < SPINS) pause();
+                else std::this_thread::yield();
+            }
         }
+        const Clock::time_point end = Clock::now();
+        const auto lost = end - begun_ - worked_;
+        if (lost > 2 * worked_ + std::chrono::milliseconds(1)) alone_until_ = end + PATIENCE * lost;
     }
 
   private:
@@ -101,17 +117,16 @@ class Team {
 
     // Do the job in OpenMP's threads: all that PyTorch uses, for it would make new ones after a change.
     void borrow(int threads) {
-        const Clock::time_point begin = Clock::now();
         caller_ = std::this_thread::get_id();
         openmp([](void* team) { static_cast<Team*>(team)->take_all(); }, this, unsigned(threads), 0);
-        const auto worked = finished_ - begin, waited = Clock::now() - finished_;
-        if (waited > 2 * worked + std::chrono::milliseconds(1)) alone_until_ = Clock::now() + PATIENCE * waited;
     }
     void take_all() {
         const uint64_t epoch = ticket_.load(std::memory_order_acquire) >> 32;
         while (take(epoch)) {}
-        if (std::this_thread::get_id() == caller_) finished_ = Clock::now();
+        if (std::this_thread::get_id() == caller_) take_time();
     }
+    // How long the caller has had a core for its own parts of the job.
+    void take_time() { worked_ = time_on_core() - on_core_; }
 
     // Do the next part of the job of an epoch; false where there is none left.
     bool take(uint64_t epoch) {
@@ -186,7 +201,8 @@ class Team {
     int workers_ = 0;
     bool borrows_ = false;
     std::thread::id caller_;
-    Clock::time_point finished_, alone_until_;
+    Clock::time_point begun_, alone_until_;
+    std::chrono::nanoseconds on_core_{0}, worked_{0};
 };
 
 // The team of this process. It is never deleted: its threads may outlive the interpreter. Nothing
