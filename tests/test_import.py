@@ -72,6 +72,7 @@ ROOMS = (
     "presets",
     "tasks",
     "training",
+    "neurons",
     "report",
     "pieces",
     "solve",

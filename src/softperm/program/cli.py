@@ -87,6 +87,46 @@ def _train_parser(task: str, given: argparse.Namespace) -> ArgumentParser:
     return parser
 
 
+def _train_neurons_parser(given: argparse.Namespace) -> ArgumentParser:
+    from softperm.program.neurons.config import NeuronsConfig
+
+    parser = _new_parser(description="Simulate worms and infer which neuron is which.")
+    parser.add_argument("--out", type=str, help="Folder of the run; runs/neurons when omitted.")
+    parser.add_argument(
+        "--resume", action="store_true", help="Finish the run in the folder given by --out."
+    )
+    parser.add_class_arguments(NeuronsConfig)
+    if given.task == "neurons" and given.resume and given.out:
+        from softperm.program.neurons.folder import read_config
+
+        parser.set_defaults(asdict(read_config(Path(given.out))))
+    return parser
+
+
+def _reproduce_neurons_parser() -> ArgumentParser:
+    from softperm.program.neurons.config import Method
+
+    parser = _new_parser(
+        description="Run the cells of the neurons tables; finished ones are kept.",
+    )
+    parser.add_argument(
+        "--cells", type=str, nargs="+", help="Names of cells or tables; all when omitted."
+    )
+    parser.add_argument(
+        "--methods", type=Method, nargs="+", help="Which methods; all when omitted."
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="Simulated data sets.")
+    parser.add_argument(
+        "--quick", action="store_true", help="A check: short recordings, two cells."
+    )
+    parser.add_argument("--data", type=str, help="Folder of the wiring's two tables.")
+    parser.add_argument(
+        "--out", type=str, help="Folder of runs and tables; runs/reproduce/neurons when omitted."
+    )
+    parser.add_argument("--docs", type=str, help="A document with markers for the tables.")
+    return parser
+
+
 def _reproduce_parser(table: str, size: str, help_size: str) -> ArgumentParser:
     from softperm.program.training.config import Device
 
@@ -130,6 +170,9 @@ def _parser(given: argparse.Namespace) -> ArgumentParser:
     tasks = train.add_subcommands(dest="task")
     for name in TASKS:
         tasks.add_subcommand(name, _train_parser(name, given), help=f"Train on {name}.")
+    tasks.add_subcommand(
+        "neurons", _train_neurons_parser(given), help="Infer which neuron of a worm is which."
+    )
 
     evaluate = _new_parser(description="Print all metrics of a run over its whole test set.")
     evaluate.add_argument("run", type=str, help=f"Folder of the run, {either}")
@@ -168,6 +211,9 @@ def _parser(given: argparse.Namespace) -> ArgumentParser:
         tables.add_subcommand(
             name, _reproduce_parser(name, size, text), help=f"Reproduce the {name} table."
         )
+    tables.add_subcommand(
+        "neurons", _reproduce_neurons_parser(), help="Reproduce the tables of worms' neurons."
+    )
     for sub in (evaluate, solve):
         sub.add_argument("--device", type=Device, default="auto", help="Where to compute.")
     return parser
@@ -181,6 +227,8 @@ def _run(settings: Namespace) -> int:
     options: dict[str, Any] = settings[command].as_dict()
     if command == "train":
         task: str = options["task"]
+        if task == "neurons":
+            return commands.train_neurons(options[task])
         return commands.train(task, options[task])
     if command == "reproduce":
         return commands.reproduce(options["table"], options[options["table"]])

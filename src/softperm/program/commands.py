@@ -60,6 +60,29 @@ def train(task_name: str, options: dict[str, Any]) -> int:
     return evaluate(str(run.folder), config.device)
 
 
+def train_neurons(options: dict[str, Any]) -> int:
+    """Simulate worms, infer their names, and print the metrics."""
+    from softperm.program.neurons.config import NeuronsConfig
+    from softperm.program.neurons.folder import read_result, run_in
+
+    config = NeuronsConfig(**_pick(NeuronsConfig, options))
+    resume = options["resume"]
+    if resume and not options["out"]:
+        raise ValueError("--resume needs --out, the folder of the run to continue")
+    folder = Path(options["out"] or Path("runs", "neurons"))
+    run_in(folder, config, resume=resume)
+    result = read_result(folder)
+    if result is None:
+        raise FileNotFoundError(f"{folder} was removed or replaced while it was in use")
+    source, metrics = result
+    print(f"wiring: {source}")
+    PlainConsole().print(report.metrics_table(metrics))
+    for path in sorted(folder.glob("*.png")):
+        print(f"wrote {path}")
+    print(report.metrics_line(metrics))
+    return 0
+
+
 def evaluate(run: str, device: Device = "auto") -> int:
     """Print all metrics over the whole test set, and write the pictures."""
     folder, out = find_run(run)
@@ -76,8 +99,12 @@ def evaluate(run: str, device: Device = "auto") -> int:
     return 0
 
 
-def reproduce(table: Literal["jigsaw", "sorting"], options: dict[str, Any]) -> int:
+def reproduce(table: Literal["jigsaw", "sorting", "neurons"], options: dict[str, Any]) -> int:
     """Train and measure the cells of a table of the paper."""
+    if table == "neurons":
+        from softperm.program.reproduce.neurons_command import reproduce_neurons
+
+        return reproduce_neurons(**options)
     from softperm.program.reproduce.command import (
         reproduce as reproduce_table,  # as costly as training
     )
