@@ -70,6 +70,7 @@ def ascend(
     start: Sequence[Tensor],
     generator: torch.Generator,
     *,
+    noise: Sequence[float] | None = None,
     steps: int = _STEPS,
     watch: Callable[[Tensor], None] = lambda soft: None,
 ) -> Posterior:
@@ -81,13 +82,16 @@ def ascend(
         std: Standard deviation of the weights.
         start: Soft names to start from, (m, n) each.
         generator: Of the Gumbel noise.
+        noise: Variance of the noise in every worm; 1 when omitted. Neurons that are not observed
+            add to it.
         steps: Steps, a sample of all names each.
         watch: Called with the sample of every step.
     """
     allowed = torch.stack([worm.allowed for worm in worms])
     unnamed = worms[0].unnamed
-    gram = torch.stack([worm.recording.gram for worm in worms]).float()
-    cross = torch.stack([worm.recording.cross for worm in worms]).float()
+    scale = 1 / torch.tensor(noise or [1.0] * len(worms))[:, None, None]
+    gram = scale * torch.stack([worm.recording.gram for worm in worms]).float()
+    cross = scale * torch.stack([worm.recording.cross for worm in worms]).float()
     scores = starting_scores(torch.stack(list(start))).requires_grad_()
     prior = names_distribution(torch.zeros(allowed.shape), allowed, unnamed=unnamed)
     optimizer = torch.optim.Adam([scores], _LR, betas=_BETAS)

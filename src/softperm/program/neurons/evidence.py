@@ -16,17 +16,19 @@ _LEAST_PRECISION = 1e-6
 
 
 class Evidence(NamedTuple):
-    """What the recording alone says of the weight from cell b to cell a, each float32, (m, m).
+    """What the recording alone says of the weight from cell b to cell a, float32, (m, m).
 
     Arguments:
         score: Log evidence of a connection against none.
         mean: Mean of the likelihood of the weight.
         variance: Its variance.
+        noise: Variance of the noise of every cell, (m,).
     """
 
     score: Tensor
     mean: Tensor
     variance: Tensor
+    noise: Tensor
 
 
 def log_bayes(
@@ -94,4 +96,4 @@ def edge_evidence(
     variance = 1 / (1 / posterior_variance - precision).clamp_min(_LEAST_PRECISION)
     mean = variance * posterior_mean / posterior_variance
     score = log_bayes(mean, variance, 0.0, std**2)
-    return Evidence(score.float(), mean.float(), variance.float())
+    return Evidence(score.float(), mean.float(), variance.float(), noise.float())

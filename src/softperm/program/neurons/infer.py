@@ -118,6 +118,7 @@ def infer(worms: Sequence[Worm], adjacency: Tensor, config: NeuronsConfig) -> Fo
             std,
             start.soft,
             generator,
+            noise=[evidence.noise.mean().item() for evidence in start.evidence],
             watch=lambda soft: found.history.append(("vi", soft[0])),
         )
         scores = list(posterior.log_alpha)
