@@ -86,17 +86,17 @@ def _names_table(wiring: Wiring, outcome: Outcome) -> str:
     return text.getvalue()
 
 
-def _write(folder: Path, wiring: Wiring, outcome: Outcome) -> None:
+def _write(folder: Path, wiring: Wiring, outcome: Outcome, *, draw: bool) -> None:
     """Write all that a run leaves; the result last, which says that it is finished."""
     write_text(folder / _NAMES, _names_table(wiring, outcome))
-    if outcome.found.history:
+    if draw and outcome.found.history:
         save(plot_sharpening(wiring, outcome), folder / "posterior.png")
         save(plot_body(wiring, outcome), folder / "body.png")
     result = {"wiring": wiring.source, "metrics": outcome.metrics}
     write_text(folder / _RESULT, json.dumps(result, indent=2) + "\n")
 
 
-def run_in(folder: Path, config: NeuronsConfig, *, resume: bool) -> bool:
+def run_in(folder: Path, config: NeuronsConfig, *, resume: bool, draw: bool = True) -> bool:
     """Run in a folder, or begin again where an interrupted call left off.
 
     A run takes seconds to minutes and is a function of its settings, so an interrupted one is done
@@ -106,6 +106,7 @@ def run_in(folder: Path, config: NeuronsConfig, *, resume: bool) -> bool:
         folder: The folder; new or empty without `resume`.
         config: The settings; a folder that holds a run must have the same.
         resume: Whether the folder may hold a run.
+        draw: Whether to draw pictures.
 
     Returns:
         Whether anything was left to do.
@@ -134,5 +135,5 @@ def run_in(folder: Path, config: NeuronsConfig, *, resume: bool) -> bool:
         remove_leftovers(folder)
         outcome = run(wiring, config)
         lock.require_current()
-        _write(folder, wiring, outcome)
+        _write(folder, wiring, outcome, draw=draw)
     return True

@@ -92,15 +92,16 @@ def _believe(
     ]
 
 
-def infer(worms: Sequence[Worm], adjacency: Tensor, config: NeuronsConfig) -> Found:
+def infer(worms: Sequence[Worm], adjacency: Tensor, std: float, config: NeuronsConfig) -> Found:
     """Names for the cells of all worms by the method of the settings.
 
     Arguments:
         worms: The worms; their true names are not looked at.
         adjacency: The wiring, bool, (n, n).
+        std: Standard deviation of the weights.
         config: Method and seed.
     """
-    std, parents = prior_std(adjacency), Parents.of(adjacency)
+    parents = Parents.of(adjacency)
     generator = torch.Generator().manual_seed(stream_seed(config.seed, "noise", _INFERENCE))
     if config.method in _BASELINES:
         return Found(_BASELINES[config.method](worms, adjacency, std, generator))
@@ -149,15 +150,18 @@ def _right(worms: Sequence[Worm], names: Sequence[Tensor], of: str) -> float:
     return _mean(shares)
 
 
-def measure(worms: Sequence[Worm], adjacency: Tensor, names: Sequence[Tensor]) -> dict[str, float]:
+def measure(
+    worms: Sequence[Worm], adjacency: Tensor, std: float, names: Sequence[Tensor]
+) -> dict[str, float]:
     """How good names are: shares named rightly, and loss and evidence beside those of the truth.
 
     Arguments:
         worms: The worms.
         adjacency: The wiring, bool, (n, n).
+        std: Standard deviation of the weights.
         names: A name for every cell, (m,) per worm.
     """
-    n, std, parents = len(adjacency), prior_std(adjacency), Parents.of(adjacency)
+    n, parents = len(adjacency), Parents.of(adjacency)
     recordings = [worm.recording for worm in worms]
     metrics = {
         "accuracy": _right(worms, names, "all"),
@@ -179,8 +183,13 @@ def run(wiring: Wiring, config: NeuronsConfig) -> Outcome:
     Only "seconds", the processor time of the inference, is another every time.
     """
     worms = simulate(wiring, config).worms
+    std = prior_std(wiring.adjacency)
     began = time.process_time()
-    found = infer(worms, wiring.adjacency, config)
+    found = infer(worms, wiring.adjacency, std, config)
     seconds = time.process_time() - began
-    metrics = {**measure(worms, wiring.adjacency, found.names), **found.extra, "seconds": seconds}
+    metrics = {
+        **measure(worms, wiring.adjacency, std, found.names),
+        **found.extra,
+        "seconds": seconds,
+    }
     return Outcome(worms, found, metrics)

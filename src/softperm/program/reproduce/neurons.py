@@ -220,7 +220,7 @@ def run_neurons(
     """
     configs = {cell: cell.config(data, quick=quick) for cell in cells}
     for cell in cells:
-        finished(cell, run_in(out / cell.name, configs[cell], resume=True))
+        finished(cell, run_in(out / cell.name, configs[cell], resume=True, draw=False))
 
 
 def read_neurons(out: Path) -> list[tuple[NeuronsCell, str, Result]]:
