@@ -25,7 +25,7 @@ Finished = Sequence[tuple[NeuronsCell, str, Result]]
 
 _NOTHING = "-"
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99, 1.0)
-_BELIEFS = {"vi": "scores of the bound", "start": "scores of its start"}
+BELIEFS = {"vi": "scores of the bound", "start": "scores of its start"}
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -51,6 +51,11 @@ def _values(results: Finished, column: Column, method: Method, name: str) -> lis
     ]
 
 
+def accuracies(results: Finished, column: Column, method: Method) -> list[float]:
+    """The share named rightly of all seeds of a cell."""
+    return _values(results, column, method, "accuracy")
+
+
 def _entry(values: Sequence[float]) -> str:
     if not values:
         return _NOTHING
@@ -70,7 +75,7 @@ def accuracy_grid(table: TableName, results: Finished) -> Grid | None:
         return None
     rows = []
     for method in methods_of(table):
-        figures = [_values(results, column, method, "accuracy") for column in shown]
+        figures = [accuracies(results, column, method) for column in shown]
         if any(figures):
             rows.append([METHODS[method], *map(_entry, figures)])
     for method, name in METHODS.items():
@@ -166,7 +171,7 @@ def calibration_grid(out: Path, results: Finished) -> Grid | None:
         return None
     rows = [
         [name, f"{b.believed:.3f}", f"{b.right:.3f}", f"{b.names:,}"]
-        for kind, name in _BELIEFS.items()
+        for kind, name in BELIEFS.items()
         for b in reliability(read_beliefs(folders, kind))
     ]
     title = "Calibration: names of the short recordings, by confidence"
@@ -183,11 +188,10 @@ def neurons_grids(out: Path, results: Finished) -> list[Grid]:
 def neurons_notes(results: Finished) -> str:
     """What has to be said beside the figures."""
     sources = sorted({source for _, source, _ in results})
-    counts = sorted(
-        {len(_values(results, cell.column, cell.method, "accuracy")) for cell, *_ in results}
-    )
+    counts = sorted({len(accuracies(results, c.column, c.method)) for c, *_ in results})
     many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    sets = f"{many} simulated data set{'' if counts == [1] else 's'}"
     return (
-        f"Wiring: {', '.join(sources)}. Mean over {many} simulated data sets a cell, with its "
-        f"standard error; known names count as right ones."
+        f"Wiring: {', '.join(sources)}. Mean over {sets} a cell, with its standard error where "
+        f"there are several; known names count as right ones."
     )
