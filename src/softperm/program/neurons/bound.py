@@ -52,15 +52,53 @@ class Posterior:
     trace: list[float]
 
 
-def names_distribution(scores: Tensor, allowed: Tensor, *, unnamed: bool) -> GumbelSinkhorn:
-    """Gumbel-Sinkhorn at temperature 1 over the allowed names."""
-    log_alpha = scores.masked_fill(~allowed, -math.inf)
-    return GumbelSinkhorn(log_alpha, slack=0.0 if unnamed else None)
-
-
 def starting_scores(soft: Tensor) -> Tensor:
     """Scores whose Sinkhorn matrix is near `soft`, within the range of cheap ones."""
     return (soft.clamp_min(1e-9).log() + _HIGHEST).clamp_min(_LOWEST)
+
+
+class _Problem:
+    """The worms as the bound needs them: sums in units of the noise, candidates, prior."""
+
+    def __init__(self, worms: Sequence[Worm], noise: Sequence[float] | None) -> None:
+        scale = 1 / torch.tensor(noise or [1.0] * len(worms))[:, None, None]
+        self.gram = scale * torch.stack([worm.recording.gram for worm in worms]).float()
+        self.cross = scale * torch.stack([worm.recording.cross for worm in worms]).float()
+        self.allowed = torch.stack([worm.allowed for worm in worms])
+        self.unnamed = worms[0].unnamed
+        self.prior = self.names(torch.zeros(self.allowed.shape))
+
+    def names(self, scores: Tensor) -> GumbelSinkhorn:
+        """Gumbel-Sinkhorn at temperature 1 over the allowed names."""
+        log_alpha = scores.masked_fill(~self.allowed, -math.inf)
+        return GumbelSinkhorn(log_alpha, slack=0.0 if self.unnamed else None)
+
+    def sample(self, names: GumbelSinkhorn, generator: torch.Generator) -> Tensor:
+        """Soft names of all worms, without the lines of slack."""
+        soft = names.rsample(generator=generator)
+        return soft[:, :-1, :-1] if self.unnamed else soft
+
+    def named(self, soft: Tensor) -> tuple[Tensor, Tensor]:
+        """Gram and cross sums by name, (worms, n, n) each."""
+        return soft.mT @ self.gram @ soft, soft.mT @ self.cross @ soft
+
+
+class _Weights:
+    """The posterior of the weights, from sums that remember the last samples of the names."""
+
+    def __init__(self, parents: Parents, std: float) -> None:
+        self.parents, self.std = parents, std
+        self.sums: list[Tensor] = []
+
+    def update(self, named: tuple[Tensor, Tensor], step: int) -> Weights:
+        """Take a sample into account, and infer the weights every few steps."""
+        new = [total.detach().sum(0).double() for total in named]
+        pairs = zip(self.sums or new, new, strict=True)
+        self.sums = [_REMEMBERED * old + (1 - _REMEMBERED) * now for old, now in pairs]
+        if step % _WEIGHTS_EVERY == 0:
+            gram, cross = self.sums
+            self.posterior = weight_posterior(gram, cross, self.parents, self.std)
+        return self.posterior
 
 
 def ascend(
@@ -74,7 +112,7 @@ def ascend(
     steps: int = _STEPS,
     watch: Callable[[Tensor], None] = lambda soft: None,
 ) -> Posterior:
-    """Maximise the bound over the scores of the names by Adam; the weights follow every few steps.
+    """Maximise the bound over the scores of the names by Adam; the weights follow.
 
     Arguments:
         worms: The worms, all with the same number m of cells.
@@ -87,34 +125,22 @@ def ascend(
         steps: Steps, a sample of all names each.
         watch: Called with the sample of every step.
     """
-    allowed = torch.stack([worm.allowed for worm in worms])
-    unnamed = worms[0].unnamed
-    scale = 1 / torch.tensor(noise or [1.0] * len(worms))[:, None, None]
-    gram = scale * torch.stack([worm.recording.gram for worm in worms]).float()
-    cross = scale * torch.stack([worm.recording.cross for worm in worms]).float()
+    problem, weights = _Problem(worms, noise), _Weights(parents, std)
     scores = starting_scores(torch.stack(list(start))).requires_grad_()
-    prior = names_distribution(torch.zeros(allowed.shape), allowed, unnamed=unnamed)
     optimizer = torch.optim.Adam([scores], _LR, betas=_BETAS)
-    sums: list[Tensor] = []
     trace: list[float] = []
     for step in range(steps):
-        posterior = names_distribution(scores, allowed, unnamed=unnamed)
-        soft = posterior.rsample(generator=generator)
-        soft = soft[:, :-1, :-1] if unnamed else soft
-        named = [soft.mT @ gram @ soft, soft.mT @ cross @ soft]
-        new = [total.detach().sum(0).double() for total in named]
-        sums = [
-            _REMEMBERED * a + (1 - _REMEMBERED) * b for a, b in zip(sums or new, new, strict=True)
-        ]
-        if step % _WEIGHTS_EVERY == 0:
-            weights = weight_posterior(sums[0], sums[1], parents, std)
-        divergence = kl_divergence(posterior, prior).sum()
-        bound = log_likelihood(named[0], named[1], weights).sum() - divergence
+        names = problem.names(scores)
+        soft = problem.sample(names, generator)
+        named = problem.named(soft)
+        posterior = weights.update(named, step)
+        divergence = kl_divergence(names, problem.prior).sum()
+        bound = log_likelihood(*named, posterior).sum() - divergence
         optimizer.zero_grad()
         (-bound).backward()
         optimizer.step()
-        trace.append(bound.item() - weights.divergence)
+        trace.append(bound.item() - posterior.divergence)
         watch(soft.detach())
     last = trace[-max(1, steps // 10) :]
-    log_alpha = scores.detach().masked_fill(~allowed, -math.inf)
-    return Posterior(log_alpha, weights, sum(last) / len(last), divergence.item(), trace)
+    log_alpha = problem.names(scores.detach()).log_alpha
+    return Posterior(log_alpha, posterior, sum(last) / len(last), divergence.item(), trace)
