@@ -88,15 +88,24 @@ def _train_parser(task: str, given: argparse.Namespace) -> ArgumentParser:
 
 
 def _train_neurons_parser(given: argparse.Namespace) -> ArgumentParser:
+    from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
+
     from softperm.program.neurons.config import NeuronsConfig
+    from softperm.program.readers import read_yaml
+    from softperm.program.schema import check
 
     parser = _new_parser(description="Simulate worms and infer which neuron is which.")
+    parser.add_argument("--config", action=ActionConfigFile, help="A YAML file of settings.")
     parser.add_argument("--out", type=str, help="Folder of the run; runs/neurons when omitted.")
     parser.add_argument(
         "--resume", action="store_true", help="Finish the run in the folder given by --out."
     )
     parser.add_class_arguments(NeuronsConfig)
-    if given.task == "neurons" and given.resume and given.out:
+    if given.task != "neurons":
+        return parser
+    for name in given.config:  # they are read by the parser; here they are only checked
+        check(read_yaml(Path(name)), name, NeuronsConfig)
+    if given.resume and given.out:
         from softperm.program.neurons.folder import read_config
 
         parser.set_defaults(asdict(read_config(Path(given.out))))

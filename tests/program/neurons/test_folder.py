@@ -77,6 +77,19 @@ def test_an_interrupted_run_is_finished_and_a_finished_one_kept(
     capsys.readouterr()
 
 
+def test_settings_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings, out = tmp_path / "settings.yaml", tmp_path / "run"
+    settings.write_text("candidates: 4\nsteps: 300\nmethod: fw\n")
+    given = ["train", "neurons", "--config", str(settings), "--out", str(out), "--seed", "3"]
+    assert main(given) == 0
+    expected = NeuronsConfig(candidates=4.0, steps=300, method="fw", seed=3)
+    assert read_config(out) == expected
+    settings.write_text("worm: 4\n")
+    capsys.readouterr()
+    assert main(["train", "neurons", "--config", str(settings)]) == 1
+    assert "must hold settings of neurons, got worm" in capsys.readouterr().err
+
+
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, other = str(tmp_path / "run"), tmp_path / "other"
     assert main(["train", "neurons", "--out", out, *SMALL]) == 0
