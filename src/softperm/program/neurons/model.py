@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -51,6 +52,12 @@ class Weights(NamedTuple):
 
 def prior_std(adjacency: Tensor) -> float:
     """Standard deviation of a weight: that with which matrices have the spectral radius wanted."""
+    return _prior_std(adjacency.bool().numpy().tobytes(), len(adjacency))
+
+
+@lru_cache(maxsize=4)  # a second of work, the same for all cells of a table
+def _prior_std(entries: bytes, n: int) -> float:
+    adjacency = torch.frombuffer(bytearray(entries), dtype=torch.bool).view(n, n)
     radii = []
     for seed in range(_PRIOR_DRAWS):
         generator = torch.Generator().manual_seed(seed)
