@@ -30,6 +30,7 @@ _STEPS, _LR, _BETAS = 100, 0.1, (0.9, 0.99)
 _REMEMBERED = 0.8  # of the sums that the weights are inferred from
 _WEIGHTS_EVERY = 5  # steps
 _LOWEST, _HIGHEST = -1.0, 8.0  # scores at the start: the divergence of lower ones is huge
+_LEAST, _LEFT = 1e-9, 0.02  # of an entry, and of what a row or a column leaves to slack
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Posterior:
     """What the variational inference ends with.
 
     Arguments:
-        log_alpha: Scores of the names, -inf where forbidden, (worms, m, n).
+        log_alpha: Scores of the names, -inf where forbidden, (worms, m, n); that of no name is 0.
         weights: Posterior of the weights.
         bound: The evidence bound, in nats, less the log likelihood of W = 0; mean over the last
             tenth of the steps.
@@ -52,9 +53,22 @@ class Posterior:
     trace: list[float]
 
 
-def starting_scores(soft: Tensor) -> Tensor:
-    """Scores whose Sinkhorn matrix is near `soft`, within the range of cheap ones."""
-    return (soft.clamp_min(1e-9).log() + _HIGHEST).clamp_min(_LOWEST)
+def starting_scores(soft: Tensor, *, unnamed: bool = False) -> Tensor:
+    """Scores whose Sinkhorn matrix is near `soft`, within the range of cheap ones.
+
+    With slack they are relative to its lines, whose score is 0: what is left in the corner, over
+    what is left of the row and of the column.
+
+    Arguments:
+        soft: Soft names, (..., m, n).
+        unnamed: Whether cells may have no name.
+    """
+    scores = soft.clamp_min(_LEAST).log()
+    if not unnamed:
+        return (scores + _HIGHEST).clamp_min(_LOWEST)
+    rows, columns = (1 - soft.sum(dim, keepdim=True).clamp_max(1 - _LEFT) for dim in (-1, -2))
+    corner = soft.sum((-2, -1), keepdim=True).clamp_min(1.0)
+    return (scores + (corner / (rows * columns)).log()).clamp_min(_LOWEST)
 
 
 class _Problem:
@@ -126,7 +140,8 @@ def ascend(
         watch: Called with the sample of every step.
     """
     problem, weights = _Problem(worms, noise), _Weights(parents, std)
-    scores = starting_scores(torch.stack(list(start))).requires_grad_()
+    scores = starting_scores(torch.stack(list(start)), unnamed=problem.unnamed)
+    scores.requires_grad_()
     optimizer = torch.optim.Adam([scores], _LR, betas=_BETAS)
     trace: list[float] = []
     for step in range(steps):
