@@ -78,11 +78,15 @@ def accuracy_grid(table: TableName, results: Finished) -> Grid | None:
         figures = [accuracies(results, column, method) for column in shown]
         if any(figures):
             rows.append([METHODS[method], *map(_entry, figures)])
-    for method, name in METHODS.items():
+    for method in methods_of(table):
+        left = [_values(results, column, method, "extra_unnamed") for column in shown]
+        if any(left):
+            rows.append([f"{METHODS[method]}: extra cells left unnamed", *map(_entry, left)])
+    for method in METHODS:
         published = [column.published.get(method) for column in shown]
         if any(figure is not None for figure in published):
             texts = (_NOTHING if f is None else f"{f:.2f}" for f in published)
-            rows.append([f"{name}, published", *texts])
+            rows.append([f"{METHODS[method]}, published", *texts])
     return Grid(TITLES[table], ["", *(column.label for column in shown)], rows)
 
 
