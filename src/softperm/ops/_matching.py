@@ -27,19 +27,21 @@ def working_dtype(scores: Tensor) -> torch.dtype:
     return torch.float64 if scores.dtype == torch.float64 else torch.float32
 
 
-def _require_scores(scores: Tensor, n_rows: Tensor | None, n_cols: Tensor | None) -> None:
-    """Refuse NaN and +inf in what counts."""
-    if scores.numel() == 0 or in_one_thread(scores).max() < torch.inf:
-        return
-    m, n = scores.shape[-2:]
-    counted = counted_entries(side(m, n_rows, scores.device), side(n, n_cols, scores.device))
-    seen = scores if counted is None else scores[counted.expand(scores.shape)]
-    highest = float(in_one_thread(seen).max()) if seen.numel() else -torch.inf
+def require_below_infinity(scores: Tensor, name: str, shape: tuple[int, ...]) -> None:
+    """Refuse NaN and +inf; the message shows the shape."""
+    highest = float(in_one_thread(scores).max()) if scores.numel() else -torch.inf
     if not highest < torch.inf:
         raise ValueError(
-            f"log_alpha must be finite or -inf (a forbidden pair), got {nan_or_inf(highest)} in a "
-            f"tensor of shape {shape_of(scores)}"
+            f"{name} must be finite or -inf (a forbidden pair), got {nan_or_inf(highest)} in a "
+            f"tensor of shape {shape}"
         )
+
+
+def _only_counted(scores: Tensor, n_rows: Tensor | None, n_cols: Tensor | None) -> Tensor:
+    """Those of the scores that count."""
+    m, n = scores.shape[-2:]
+    counted = counted_entries(side(m, n_rows, scores.device), side(n, n_cols, scores.device))
+    return scores if counted is None else scores[counted.expand(scores.shape)]
 
 
 def refuse_infeasible(where: str, shape: tuple[int, ...], square: bool) -> None:
@@ -59,13 +61,13 @@ def _compute(
     scores = x.to("cpu", dtype)
     alone = None if unmatched is None else unmatched.to("cpu", dtype)
     sizes = [None if k is None else k.to("cpu", torch.int64) for k in (n_rows, n_cols)]
-    _require_scores(scores, *sizes)  # also where it could not be seen before
     perm, failed = dispatch.assignment_kernel().match_batch(
         scores.reshape(count, *x.shape[-2:]),
         None if alone is None else alone.reshape(count, x.shape[-2]),
         *(None if k is None else k.reshape(count) for k in sizes),
     )
     if failed >= 0:
+        require_below_infinity(_only_counted(scores, *sizes), "log_alpha", shape_of(x))
         index = tuple(int(k) for k in np.unravel_index(failed, batch))
         square = x.shape[-1] == x.shape[-2] and sizes == [None, None]
         refuse_infeasible(f" at batch index {index}" if index else "", shape_of(x), square)
@@ -120,14 +122,18 @@ def matching_batch(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> torch
         ) from None
 
 
+def _for_each(size: int | Tensor | None, batch: torch.Size, device: torch.device) -> Tensor | None:
+    """A size per matrix."""
+    if size is None or (isinstance(size, Tensor) and size.shape == batch and size.device == device):
+        return size
+    return torch.as_tensor(size, device=device).expand(batch)
+
+
 def _expand(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> tuple[Any, ...]:
     """All arguments with the batch dimensions that they broadcast to."""
     m, n = x.shape[-2:]
     batch = matching_batch(x, unmatched, n_rows, n_cols)
-    sizes = [
-        None if k is None else torch.as_tensor(k, device=x.device).detach().expand(batch)
-        for k in (n_rows, n_cols)
-    ]
+    sizes = [_for_each(k, batch, x.device) for k in (n_rows, n_cols)]
     if unmatched is not None:
         alone = torch.as_tensor(unmatched, dtype=working_dtype(x), device=x.device)
         unmatched = alone.detach().expand(*batch, m)
@@ -135,7 +141,7 @@ def _expand(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> tuple[Any, .
             rows = side(m, sizes[0], x.device)
             unmatched = rows.keep(unmatched, 0.0)
             require_finite(unmatched, "unmatched")
-    return x.expand(*batch, m, n), unmatched, *sizes
+    return x if x.shape[:-2] == batch else x.expand(*batch, m, n), unmatched, *sizes
 
 
 def matching(
@@ -194,6 +200,6 @@ def matching(
         check_matching(x, unmatched, n_rows, n_cols)
         arguments = _expand(x, unmatched, n_rows, n_cols)
     # Dispatching an operator costs more than solving 64 small matrices.
-    plain = all(can_read_values(tensor) for tensor in arguments if tensor is not None)
+    plain = can_read_values(*(tensor for tensor in arguments if tensor is not None))
     perm: Tensor = _compute(*arguments) if plain else _matching(*arguments)
     return perm

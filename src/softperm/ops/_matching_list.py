@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softperm._checks import in_one_thread, nan_or_inf, require_float_matrix, shape_of
+from softperm._checks import require_float_matrix, shape_of
 from softperm._torch import can_read_values
 from softperm.kernels import dispatch
-from softperm.ops._matching import refuse_infeasible, working_dtype
+from softperm.ops._matching import refuse_infeasible, require_below_infinity, working_dtype
 from softperm.ops._sizes import require_broadcast, require_finite, require_number_or_tensor
 
 
@@ -20,16 +20,10 @@ def _compute_list(scores: Sequence[Tensor], unmatched: Sequence[Tensor]) -> Tens
 
     `unmatched` has one tensor per matrix, or none at all.
     """
-    for k, matrix in enumerate(scores):
-        highest = float(in_one_thread(matrix).max()) if matrix.numel() else -torch.inf
-        if not highest < torch.inf:
-            raise ValueError(
-                f"log_alphas[{k}] must be finite or -inf (a forbidden pair), got "
-                f"{nan_or_inf(highest)} in shape {shape_of(matrix)}"
-            )
     perms, failed = dispatch.assignment_kernel().match_list(list(scores), list(unmatched) or None)
     if failed >= 0:
         m, n = scores[failed].shape
+        require_below_infinity(scores[failed], f"log_alphas[{failed}]", (m, n))
         refuse_infeasible(f" at index {failed} of the list", (m, n), m == n)
     return torch.cat([*perms, torch.empty(0, dtype=torch.int64, device="cpu")])
 
@@ -121,6 +115,6 @@ def matching_list(
     alone = [] if unmatched is None else _check_unmatched(unmatched, scores)
     if not scores:
         return []
-    plain = all(can_read_values(tensor) for tensor in (*scores, *alone))
+    plain = can_read_values(*scores, *alone)
     flat: Tensor = _compute_list(scores, alone) if plain else _matching_list(scores, alone)
     return list(flat.split([matrix.shape[0] for matrix in scores]))
