@@ -1,0 +1,43 @@
+"""The README's code prints what the comments beside it say, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.test_howtos import BLOCK
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+
+
+def values(code: str, names: dict[str, Any]) -> list[tuple[str, str]]:
+    """Run the code; what every expression on a line of its own gives, and what is said beside it."""
+    lines, found = code.splitlines(), []
+    for node in ast.parse(code).body:
+        source = ast.unparse(node)
+        if not isinstance(node, ast.Expr):
+            exec(source, names)
+            continue
+        value = eval(source, names)
+        said = lines[(node.end_lineno or 0) - 1].partition("  # ")[2]
+        found.append((re.sub(r", grad_fn=<\w+>", "", repr(value)), said))
+    return found
+
+
+def test_code_gives_what_is_said() -> None:
+    names: dict[str, Any] = {}
+    with torch.random.fork_rng():
+        results = [pair for block in BLOCK.findall(TEXT) for pair in values(block, names)]
+    checked = [(value, said) for value, said in results if said.startswith("tensor")]
+    assert len(checked) == 6
+    assert [value for value, _ in checked] == [said for _, said in checked]
+
+
+def test_wrong_words_are_noticed() -> None:
+    assert values("1 + 1  # 3", {}) == [("2", "3")]
