@@ -47,7 +47,7 @@ def _draw(axes: Axes, image: Tensor, cmap: str, highest: float, k: int | None = 
 
 @torch.no_grad()
 def draw() -> Figure:
-    """The figure: rows of scrambled digits, restored digits, and matrices at falling temperature."""
+    """The figure: scrambled digits, restored digits, and matrices at falling temperature."""
     net = load_pretrained(_NET)
     k = net.puzzle.pieces
     pieces = net.puzzle.cut(like_mnist(load_digits().test[list(_DIGITS)]))

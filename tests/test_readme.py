@@ -17,7 +17,7 @@ LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 
 
 def values(code: str, names: dict[str, Any]) -> list[tuple[str, str]]:
-    """Run the code; what every expression on a line of its own gives, and what is said beside it."""
+    """Run the code; what every expression gives, and what the comment behind it says."""
     lines, found = code.splitlines(), []
     for node in ast.parse(code).body:
         source = ast.unparse(node)
