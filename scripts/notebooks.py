@@ -50,11 +50,13 @@ def run_cell(source: str, names: dict[str, Any], number: int) -> list[dict[str, 
     """
     code = "\n".join("" if line.startswith("%") else line for line in source.splitlines())
     tree = ast.parse(code)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body[-1] if tree.body else None
     printed, value = StringIO(), None
     with redirect_stdout(printed):
+        if isinstance(last, ast.Expr):
+            del tree.body[-1]
         exec(compile(tree, f"cell {number}", "exec"), names)
-        if last is not None:
+        if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), f"cell {number}", "eval"), names)
     outputs: list[dict[str, Any]] = []
     if printed.getvalue():
