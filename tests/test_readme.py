@@ -1,4 +1,4 @@
-"""The README's code prints what the comments beside it say, and its links lead somewhere."""
+"""Code in the README and on pages runs, and prints what the comments beside it say."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from tests.test_howtos import BLOCK
@@ -41,3 +42,21 @@ def test_code_gives_what_is_said() -> None:
 
 def test_wrong_words_are_noticed() -> None:
     assert values("1 + 1  # 3", {}) == [("2", "3")]
+
+
+def test_links_lead_to_files() -> None:
+    links = [link for link in LINK.findall(TEXT) if "://" not in link]
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+@pytest.mark.parametrize("page", ["index.md", "reference/training.md"])
+def test_code_of_other_pages_runs(page: str) -> None:
+    names: dict[str, Any] = {}
+    with torch.random.fork_rng():
+        for block in BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8")):
+            exec(block, names)
+    if page == "index.md":
+        assert names["perm"].shape == (8, 5)
+    else:
+        assert names["metrics"]["kendall_tau"] > 0.1  # a random order has 0
