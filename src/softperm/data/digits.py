@@ -10,7 +10,7 @@ _N_TRAIN = 1500
 
 
 def load_digits() -> ImageData:
-    """The 1,797 digits of 8 x 8 pixels embedded in scikit-learn.
+    """Load the 1,797 digits of 8 x 8 pixels embedded in scikit-learn.
 
     Their grey values 0..16 are scaled to 0..255. The first 1,500 are for training, the last 297
     for the test.

@@ -20,7 +20,7 @@ def load_images(
     seed: int = 0,
     test_fraction: float = 0.1,
 ) -> ImageData:
-    """The images called `data`.
+    """Load the images called `data`.
 
     Arguments:
         data: "digits" (embedded), "mnist", or the path of a folder of images.

@@ -1,21 +1,23 @@
 """What the package can do, on the digits that come with scikit-learn: ``make demo``.
 
-Trained networks restore digits in 3x3 and 4x4 pieces; then a network for 2x2 pieces is trained,
-from nothing, without labels.
+Networks that were trained on MNIST restore digits in 3x3 and 4x4 pieces. Then a network for 2x2
+pieces is trained from nothing, on a folder of pictures.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from softperm.data import load_digits
+from softperm.data import ImageData, load_digits
 from softperm.metrics import kendall_tau
 from softperm.nn import PuzzleSolver, load_pretrained
 from softperm.plotting import plot_puzzles, save
@@ -26,6 +28,11 @@ _BOX, _MARGIN = 20, 4  # MNIST's digits fill a box of 20 x 20 pixels in an image
 _CONTRAST = 1.5  # enlarging makes edges grey, and MNIST's strokes are nearly white
 _EXAMPLES = 6
 _TRAINED = ("mnist-3x3", "mnist-4x4")
+_SETTINGS = (
+    *("--image_size", "28", "--channels", "1", "--shift", "2"),
+    *("--hidden_channels", "16", "--tau", "1", "--epochs", "15", "--lr", "0.01"),
+    *("--schedule", "one_cycle", "--device", "cpu"),
+)
 
 
 def like_mnist(digits: Tensor) -> Tensor:
@@ -74,6 +81,14 @@ def restore(net: PuzzleSolver, images: Tensor, path: Path) -> str:
     return f"kendall_tau_up_to_identical {tau:.4f}  exact_reconstruction {exact:.4f}"
 
 
+def write_pictures(digits: ImageData, folder: Path) -> None:
+    """Write digits as pictures into `train` and `test` of a folder, as they look enlarged."""
+    for part in ("train", "test"):
+        (folder / part).mkdir(parents=True)
+        for i, image in enumerate(like_mnist(getattr(digits, part))):
+            Image.fromarray(image[0].numpy()).save(folder / part / f"{i:04}.png")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Restore, train and evaluate; name the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -82,16 +97,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if out.exists() and any(out.iterdir()):
         parser.error(f"--out must be a new or empty folder, got {out}")
     start = time.monotonic()
-    digits = load_digits().test
+    digits = load_digits()
     for name in _TRAINED:
         path = out / f"{name}.png"
-        line = restore(load_pretrained(name), like_mnist(digits), path)
-        print(f"{name} on {len(digits)} digits it was not trained on:\n{line}\nwrote {path}\n")
-    print("now a network for 2x2 pieces, trained from nothing:")
-    code = softperm(["train", "jigsaw", "--preset", "digits-2x2", "--out", str(out / "digits-2x2")])
-    if code == 0:
-        print(f"\ndone in {time.monotonic() - start:.0f} seconds; the pictures are in {out}")
-    return code
+        line = restore(load_pretrained(name), like_mnist(digits.test), path)
+        print(f"{name} on {len(digits.test)} digits it was not trained on:")
+        print(f"{line}\nwrote {path}\n")
+    write_pictures(digits, out / "digits")
+    run = out / "trained-2x2"
+    given = ["train", "jigsaw", "--data", str(out / "digits"), *_SETTINGS, "--out", str(run)]
+    print(f"softperm {shlex.join(given)}")
+    if code := softperm(given):
+        return code
+    print(f"\ndone in {time.monotonic() - start:.0f} seconds; look at the pictures:")
+    for picture in (*(f"{name}.png" for name in _TRAINED), f"{run.name}/puzzles.png"):
+        print(f"  {out / picture}")
+    return 0
 
 
 if __name__ == "__main__":
