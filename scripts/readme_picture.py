@@ -16,7 +16,6 @@ from softperm import apply_permutation, sinkhorn
 from softperm._files import replacing
 from softperm.data import load_digits
 from softperm.nn import load_pretrained
-from softperm.program.demo import like_mnist
 from softperm.puzzles import assemble, scramble
 
 PICTURE = Path(__file__).parents[1] / "docs" / "softperm.png"
@@ -50,7 +49,7 @@ def draw() -> Figure:
     """The figure: scrambled digits, restored digits, and matrices at falling temperature."""
     net = load_pretrained(_NET)
     k = net.puzzle.pieces
-    pieces = net.puzzle.cut(like_mnist(load_digits().test[list(_DIGITS)]))
+    pieces = net.puzzle.cut(load_digits(28).test[list(_DIGITS)])
     scrambled, _ = scramble(pieces, torch.Generator().manual_seed(1))
     perm = net(scrambled).indices
     restored = apply_permutation(perm, scrambled)

@@ -7,16 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from softperm.data import load_digits
 from softperm.program import demo
-
-
-def test_digits_look_like_those_of_mnist() -> None:
-    images = demo.like_mnist(load_digits().test)
-    assert images.shape == (297, 1, 28, 28)
-    assert images[..., :4, :].max() == 0
-    assert images[..., -4:].max() == 0
-    assert images.float().mean() / 255 == pytest.approx(0.1307, abs=0.05)
 
 
 def test_it_restores_and_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
