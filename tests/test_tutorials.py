@@ -15,14 +15,19 @@ FOLDER = ROOT / "docs" / "tutorials"
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?")
 
 
-@pytest.fixture(scope="module")
-def notebooks() -> Any:
-    spec = spec_from_file_location("notebooks", ROOT / "scripts" / "notebooks.py")
+def load(path: Path) -> Any:
+    """A module that is no part of the package."""
+    spec = spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def notebooks() -> Any:
+    return load(ROOT / "scripts" / "notebooks.py")
 
 
 def printed(notebook: dict[str, Any]) -> list[str]:
@@ -92,3 +97,16 @@ def test_temperature(notebooks: Any) -> None:
     falls = {name: names["learn"](names["settings"][name])[0] for name in ("tau 5", "tau 0.01")}
     assert max(falls.values()) < 0.1
     assert names["exact"] > 0.95  # of the last, whose temperature falls
+
+
+def test_pages_show_code_and_outputs() -> None:
+    pytest.importorskip("mkdocs")
+    notebook = read("sinkhorn-networks")
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    data = [output.get("data", {}) for cell in cells for output in cell["outputs"]]
+    page = load(ROOT / "docs" / "notebooks.py").to_markdown(notebook)
+    assert page.startswith("# Latent permutations")
+    assert "%matplotlib" not in page
+    assert page.count("```python\n") == len(cells)
+    assert page.count("data:image/png;base64,") == sum("image/png" in shown for shown in data) > 0
+    assert "```{.text .output}\nsoftmax     tensor([0.6652" in page
