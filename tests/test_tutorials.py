@@ -104,7 +104,7 @@ def test_pages_show_code_and_outputs() -> None:
     notebook = read("sinkhorn-networks")
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     data = [output.get("data", {}) for cell in cells for output in cell["outputs"]]
-    page = load(ROOT / "docs" / "notebooks.py").to_markdown(notebook)
+    page = load(ROOT / "docs" / "notebook_pages.py").to_markdown(notebook)
     assert page.startswith("# Latent permutations")
     assert "%matplotlib" not in page
     assert page.count("```python\n") == len(cells)
