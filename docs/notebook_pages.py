@@ -57,6 +57,7 @@ def _output(output: dict[str, Any]) -> str:
     """What a cell printed or drew."""
     data = output.get("data", {})
     if "image/png" in data:
-        return f'<p><img alt="What the cell above draws" src="data:image/png;base64,{data["image/png"]}"></p>'
+        source = f"data:image/png;base64,{data['image/png']}"
+        return f'<p><img alt="What the cell above draws" src="{source}"></p>'
     text = "".join(output.get("text") or data["text/plain"]).rstrip("\n")
     return f"```{{.text .output}}\n{text}\n```"
