@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from softperm.data.imagedata import ImageData, with_statistics
 
-SIZES = (8, 28)
+_SIZES = (8, 28)
 _N_TRAIN = 1500
 _BOX, _MARGIN = 20, 4  # MNIST's digits fill a box of 20 x 20 pixels in an image of 28 x 28
 _CONTRAST = 1.5  # enlarging makes edges grey, and MNIST's strokes are nearly white
@@ -38,11 +38,11 @@ def load_digits(size: int = 8) -> ImageData:
     """
     from sklearn import datasets  # costs a second to import
 
-    if size not in SIZES:
-        raise ValueError(f"size of digits is {SIZES[0]} or {SIZES[1]}, got {size}")
+    if size not in _SIZES:
+        raise ValueError(f"size of digits is {_SIZES[0]} or {_SIZES[1]}, got {size}")
     values = torch.from_numpy(datasets.load_digits().images)
     images = (values * 255 / 16).round().to(torch.uint8).unsqueeze(1)
-    if size != SIZES[0]:
+    if size != _SIZES[0]:
         images = _enlarge(images)
     return with_statistics(images[:_N_TRAIN], images[_N_TRAIN:])
 

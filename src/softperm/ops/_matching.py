@@ -160,7 +160,7 @@ def matching(
     Arguments:
         log_alpha: Scores, any floating dtype, shape (\*, m, n). -inf forbids a pair.
         unmatched: Score of an item without a position: a float, or a tensor that broadcasts
-            against (\*, m). With 0 only pairs of positive score are made. None: as many pairs as
+            against (\*, m). With 0 no pair of negative score is made. None: as many pairs as
             possible.
         n_rows: How many rows of each matrix count: an int, or an integer tensor that broadcasts
             against the batch dimensions. What lies beyond is never read, NaN included.
@@ -168,8 +168,8 @@ def matching(
 
     Returns:
         Indices ``perm[..., i] = j``, int64, shape (\*, m), on the device of `log_alpha`; -1 for an
-        item without a position, and for rows that do not count. They have no
-        gradient. Of several matchings with the same score, the same input always gives the same.
+        item without a position, and for rows that do not count. They have no gradient. Of several
+        matchings with the same score, the same input always gives the same one.
         `permutation_matrix` makes matrices of them. Matchings are computed on the CPU: from a GPU
         the scores are copied there once, and the indices back once.
 

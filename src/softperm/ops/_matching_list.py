@@ -105,8 +105,7 @@ def matching_list(
     Arguments:
         log_alphas: Scores, a list of floating tensors of shapes (m_i, n_i), on one device.
         unmatched: Score of an item without a position: a float, or a list with a float or a tensor
-            that broadcasts against (m_i,) per matrix. None: as many pairs as
-            possible.
+            that broadcasts against (m_i,) per matrix. None: as many pairs as possible.
 
     Returns:
         Indices, a list of int64 tensors of shapes (m_i,); -1 for an item without a position.

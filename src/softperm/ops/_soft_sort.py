@@ -113,8 +113,7 @@ def soft_rank(
     Arguments and errors are those of `soft_sort`.
 
     Returns:
-        Ranks, dtype and shape of `x`. For tau to 0, with enough iterations, they are
-        exact.
+        Ranks, dtype and shape of `x`. For tau to 0, with enough iterations, they are exact.
 
     Example:
         >>> soft_rank(torch.tensor([0.3, 9.0, -4.0]), tau=0.01, n_iters=100).round()
