@@ -151,31 +151,33 @@ def matching(
     n_rows: int | Integer[Tensor, "*#batch"] | None = None,
     n_cols: int | Integer[Tensor, "*#batch"] | None = None,
 ) -> Int64[Tensor, "*batch m"]:
-    r"""The permutation with the largest total score: an exact linear assignment.
+    r"""Find the permutation with the largest total score: an exact linear assignment.
 
     .. math:: M(X) = \operatorname*{argmax}_{P \in \mathcal{P}_n} \langle P, X \rangle_F
         = \lim_{\tau \to 0} S(X / \tau)
 
     Of m items and n positions min(m, n) are paired. With `unmatched` an item may also stay without
-    a position, where that gives more: the sum of the scores of all pairs, and of `unmatched` over
-    all items left over, is maximal.
+    a position: the sum of the scores of all pairs, and of `unmatched` over all items left over, is
+    maximal.
+
+    Indices are positions: item i goes to ``perm[i]``. `torch.argsort` gives the inverse, the item
+    of each position; see `permutation_from_order`.
 
     Arguments:
-        log_alpha: Scores, any floating dtype, shape (\*, m, n). Any pairs that avoid the entries
-            at -inf are preferred to none.
+        log_alpha: Scores, any floating dtype, shape (\*, m, n). -inf forbids a pair.
         unmatched: Score of an item without a position: a float, or a tensor that broadcasts
-            against (\*, m). With 0 a pair is made only where it gains. None: as many pairs as can
-            be.
+            against (\*, m). With 0 no pair of negative score is made. None: as many pairs as
+            possible.
         n_rows: How many rows of each matrix count: an int, or an integer tensor that broadcasts
             against the batch dimensions. What lies beyond is never read, NaN included.
         n_cols: How many columns count, likewise.
 
     Returns:
         Indices ``perm[..., i] = j``, int64, shape (\*, m), on the device of `log_alpha`; -1 for an
-        item without a position, and for rows that do not count. Not differentiable. Among
-        matchings of equal score one is chosen, always the same for the same input.
-        `permutation_matrix` makes it a matrix. Computed on the CPU: from a GPU the scores are
-        copied there once, and the indices back once.
+        item without a position, and for rows that do not count. They have no gradient. Of several
+        matchings with the same score, the same input always gives the same one.
+        `permutation_matrix` makes matrices of them. Matchings are computed on the CPU: from a GPU
+        the scores are copied there once, and the indices back once.
 
     Raises:
         TypeError: `log_alpha` is not a floating-point tensor, or another argument of the wrong

@@ -91,7 +91,7 @@ def matching_list(
     *,
     unmatched: float | Sequence[float | Tensor] | None = None,
 ) -> list[Tensor]:
-    r"""`matching` of matrices of different sizes, all in one call.
+    r"""Match matrices of different sizes in one call: `matching` for a list.
 
     Nothing is padded, and on the CPU nothing is copied. From a GPU all scores are copied to the CPU
     once, and the indices back once.
@@ -99,7 +99,7 @@ def matching_list(
     Arguments:
         log_alphas: Scores, a list of floating tensors of shapes (m_i, n_i), on one device.
         unmatched: Score of an item without a position: a float, or a list with a float or a tensor
-            that broadcasts against (m_i,) per matrix. None: as many pairs as can be.
+            that broadcasts against (m_i,) per matrix. None: as many pairs as possible.
 
     Returns:
         Indices, a list of int64 tensors of shapes (m_i,); -1 for an item without a position.

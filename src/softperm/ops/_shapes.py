@@ -107,7 +107,7 @@ def check_shape(log_alpha: Tensor, shape: Shape) -> None:
 
 
 def broadcast_tau(tau: float | Tensor, x: Tensor) -> tuple[Tensor, float | Tensor]:
-    """x with the batch dimensions of both, and a temperature: one for all, or one a matrix."""
+    """x with the batch dimensions of both, and a temperature: one for all, or one per matrix."""
     if not isinstance(tau, Tensor):
         return x, float(tau)
     dtype = working_dtype(x)

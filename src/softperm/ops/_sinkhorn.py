@@ -154,19 +154,19 @@ def sinkhorn(
 ) -> (
     Float[Tensor, "*batch rows columns"] | tuple[Float[Tensor, "*batch rows columns"], SinkhornInfo]
 ):
-    r"""The doubly stochastic matrix that l row and column normalisations make of log_alpha / tau.
+    r"""Make scores doubly stochastic: normalise rows and columns of exp(log_alpha / tau) in turn.
 
     .. math:: S^0(X) = \exp(X), \quad S^l(X) = T_c(T_r(S^{l-1}(X))), \quad X = \log\alpha / \tau
 
-    T_r divides by the row sums, T_c by the column sums: columns sum to 1, rows approximately.
-    Right at any temperature: what leaves the range of exp is computed in the log domain. The
-    gradient is that of the l steps, exactly, for which O(m n + l (m + n)) numbers a matrix are
-    kept, or that of the limit, for which O(m n) are kept, and which takes time O(n^3), whatever l.
+    T_r divides by the row sums, T_c by the column sums. So columns sum to 1, rows approximately.
+    This holds at any temperature: what leaves the range of exp is computed in the log domain. The
+    gradient is exactly that of the l steps, for which O(m n + l (m + n)) numbers per matrix are
+    kept. Or it is that of the limit, which keeps O(m n) and takes time O(n^3), whatever l is.
 
     Matrices need not be square:
 
-    - m < n: rows sum to 1, columns to at most 1. m > n: the other way round. As if |m - n| lines of
-      score 0 completed the square; for tau to 0 the limit is `matching`.
+    - m < n: rows sum to 1, columns to at most 1. m > n: the other way round. The result is as if
+      |m - n| lines of score 0 completed the square. For tau to 0 the limit is `matching`.
     - `row_sums`, `col_sums`: rows and columns are brought to these sums (T_r and T_c multiply by
       them). N items to K clusters of equal size: ``row_sums=1, col_sums=N / K``.
     - `slack`: one more row and one more column of that score; they take what stays unmatched, the
@@ -189,9 +189,9 @@ def sinkhorn(
         n_rows: How many rows of each matrix count: an int, or an integer tensor that broadcasts
             against the batch dimensions. What lies beyond is never read, NaN included.
         n_cols: How many columns count, likewise.
-        tol: Stop a matrix when its largest row-sum error is below this.
+        tol: Stop every matrix as soon as its largest row-sum error is below this.
         backend: How to compute it: "cpu" (compiled, on CPUs), "triton" (compiled, on GPUs, where
-            the package triton is installed), "torch" (on any device), or "auto" for the quickest.
+            the package triton is installed), "torch" (on any device), or "auto" for the fastest.
         grad: "unrolled", the gradient of the l steps, or "implicit", that of their limit.
         return_info: Return a `SinkhornInfo` as well.
 
@@ -210,8 +210,8 @@ def sinkhorn(
             of range or does not fit the others, or `backend` cannot compute on the device.
         RuntimeError: `grad` is "implicit", a gradient is asked for, and the largest row-sum error
             is not below `tol` (without `tol`: 3.5e-4, in float64 1.5e-8, the square root of the
-            rounding unit). Raised forwards, where the values can be read for free: not on GPUs
-            nor under `torch.compile` and `torch.func`, where `return_info` tells.
+            rounding unit). It is raised in the forward pass, where values can be read for free:
+            not on GPUs nor under `torch.compile` and `torch.func`, where `return_info` tells.
 
     Source: Mena et al., ICLR 2018, equations (1) and (2); for `slack`, Sarlin et al. (SuperGlue),
         CVPR 2020, section 3.2; for the implicit gradient, the implicit function theorem, see
@@ -281,7 +281,7 @@ def log_sinkhorn(
 ) -> (
     Float[Tensor, "*batch rows columns"] | tuple[Float[Tensor, "*batch rows columns"], SinkhornInfo]
 ):
-    r"""The logarithm of `sinkhorn`, exact where the matrix itself underflows to 0.
+    r"""Compute the logarithm of `sinkhorn`, exact where the matrix itself underflows to 0.
 
     .. math:: \log S^l(X)_{ij} = X_{ij} + u_i + v_j, \quad X = \log\alpha / \tau
 
