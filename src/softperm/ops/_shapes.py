@@ -136,7 +136,9 @@ def common_batch(log_alpha: Tensor, tau: float | Tensor, shape: Shape) -> torch.
         ) from None
 
 
-def _sums(given: float | Tensor, lines: Side, name: str, batch: torch.Size, x: Tensor) -> Tensor:
+def line_sums(
+    given: float | Tensor, lines: Side, name: str, batch: torch.Size, x: Tensor
+) -> Tensor:
     """Wanted sums (*, length), 1 where a line does not count."""
     if isinstance(given, Tensor):
         sums = given.to(x.device, working_dtype(x))
@@ -152,7 +154,7 @@ def _refuse_sum(wrong: float, name: str) -> None:
     raise ValueError(f"{name} must be positive and finite, got {wrong:g}")
 
 
-def _require_equal(totals: tuple[Tensor, Tensor], shape: Shape) -> None:
+def require_equal_totals(totals: tuple[Tensor, Tensor], shape: Shape) -> None:
     """Refuse sums of rows and columns of which there are none."""
     if not can_read_values(totals[0]):
         return
@@ -212,8 +214,8 @@ def _marginals(
     if numbers is not None:
         return numbers
     r, c = shape.row_sums, shape.col_sums
-    row_sums = None if r is None else _sums(r, rows, "row_sums", batch, x)
-    col_sums = None if c is None else _sums(c, columns, "col_sums", batch, x)
+    row_sums = None if r is None else line_sums(r, rows, "row_sums", batch, x)
+    col_sums = None if c is None else line_sums(c, columns, "col_sums", batch, x)
 
     def total(sums: Tensor, lines: Side) -> Tensor:
         return lines.keep(sums, 0.0).sum(-1)
@@ -223,7 +225,7 @@ def _marginals(
         row_sums = _uniform(total(col_sums, columns), rows)
     if col_sums is None:
         col_sums = _uniform(total(row_sums, rows), columns)
-    _require_equal((total(row_sums, rows), total(col_sums, columns)), shape)
+    require_equal_totals((total(row_sums, rows), total(col_sums, columns)), shape)
     return rows.keep(row_sums.log(), -torch.inf), columns.keep(col_sums.log(), -torch.inf)
 
 

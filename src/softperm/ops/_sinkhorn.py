@@ -69,6 +69,22 @@ def _iterate(
         raise
 
 
+def _spread(
+    log_alpha: Tensor,
+    tau: float | Tensor,
+    how: Settings,
+    shape: Shape,
+    grad: Grad,
+    group: torch.distributed.ProcessGroup,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for rows that are spread over the processes of a group."""
+    from softperm.ops import _spread  # few need it, and it imports torch.distributed
+
+    tau = _spread.check_options(group, tau, shape, how, grad)
+    dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
+    return _spread.solve(log_alpha.to(dtype), tau, how, shape, group)
+
+
 def _solve(
     log_alpha: Tensor,
     tau: float | Tensor,
@@ -77,6 +93,7 @@ def _solve(
     tol: float | None,
     backend: Backend,
     grad: Grad,
+    group: torch.distributed.ProcessGroup | None,
     log: bool,
     return_info: bool,
 ) -> Tensor | tuple[Tensor, SinkhornInfo]:
@@ -86,8 +103,12 @@ def _solve(
     how = Settings(require_positive_int(n_iters, "n_iters"), check_tol(tol), log, backend)
     check_backend(backend, log_alpha.device)
     check_grad(grad)
-    given, cut = _pose(log_alpha, tau, shape, backend)
-    out, iters, error = _iterate(given, how, grad, return_info, log_alpha)
+    cut = None
+    if group is None:
+        given, cut = _pose(log_alpha, tau, shape, backend)
+        out, iters, error = _iterate(given, how, grad, return_info, log_alpha)
+    else:
+        out, iters, error = _spread(log_alpha, tau, how, shape or Shape(), grad, group)
     if grad == "implicit" and out.requires_grad:
         assert iters is not None
         assert error is not None
@@ -119,6 +140,7 @@ def sinkhorn(
     tol: float | None = ...,
     backend: Backend = ...,
     grad: Grad = ...,
+    group: torch.distributed.ProcessGroup | None = ...,
     return_info: Literal[False] = ...,
 ) -> Tensor: ...
 @overload
@@ -135,6 +157,7 @@ def sinkhorn(
     tol: float | None = ...,
     backend: Backend = ...,
     grad: Grad = ...,
+    group: torch.distributed.ProcessGroup | None = ...,
     return_info: Literal[True],
 ) -> tuple[Tensor, SinkhornInfo]: ...
 def sinkhorn(
@@ -150,6 +173,7 @@ def sinkhorn(
     tol: float | None = None,
     backend: Backend = "auto",
     grad: Grad = "unrolled",
+    group: torch.distributed.ProcessGroup | None = None,
     return_info: bool = False,
 ) -> (
     Float[Tensor, "*batch rows columns"] | tuple[Float[Tensor, "*batch rows columns"], SinkhornInfo]
@@ -193,6 +217,11 @@ def sinkhorn(
         backend: How to compute it: "cpu" (compiled, on CPUs), "triton" (compiled, on GPUs, where
             the package triton is installed), "torch" (on any device), or "auto" for the fastest.
         grad: "unrolled", the gradient of the l steps, or "implicit", that of their limit.
+        group: A `torch.distributed.ProcessGroup` over which the rows are spread, in any numbers.
+            Every process gives its own rows of `log_alpha` and `row_sums`, and gets those rows of
+            the result that one process would have with all of them. Gradients are those of the sum
+            of all processes' losses. All of them make the call and its backward pass. Needs given
+            sums, and a float for `tau`; computed by plain PyTorch, differentiable once.
         return_info: Return a `SinkhornInfo` as well.
 
     Returns:
@@ -229,7 +258,7 @@ def sinkhorn(
                 [0.5028, 0.8820, 0.8820, 0.7333]])
     """
     shape = as_shape(row_sums, col_sums, slack, n_rows, n_cols)
-    return _solve(log_alpha, tau, n_iters, shape, tol, backend, grad, False, return_info)
+    return _solve(log_alpha, tau, n_iters, shape, tol, backend, grad, group, False, return_info)
 
 
 @overload
@@ -246,6 +275,7 @@ def log_sinkhorn(
     tol: float | None = ...,
     backend: Backend = ...,
     grad: Grad = ...,
+    group: torch.distributed.ProcessGroup | None = ...,
     return_info: Literal[False] = ...,
 ) -> Tensor: ...
 @overload
@@ -262,6 +292,7 @@ def log_sinkhorn(
     tol: float | None = ...,
     backend: Backend = ...,
     grad: Grad = ...,
+    group: torch.distributed.ProcessGroup | None = ...,
     return_info: Literal[True],
 ) -> tuple[Tensor, SinkhornInfo]: ...
 def log_sinkhorn(
@@ -277,6 +308,7 @@ def log_sinkhorn(
     tol: float | None = None,
     backend: Backend = "auto",
     grad: Grad = "unrolled",
+    group: torch.distributed.ProcessGroup | None = None,
     return_info: bool = False,
 ) -> (
     Float[Tensor, "*batch rows columns"] | tuple[Float[Tensor, "*batch rows columns"], SinkhornInfo]
@@ -297,4 +329,4 @@ def log_sinkhorn(
                 [-500.,    0.]])
     """
     shape = as_shape(row_sums, col_sums, slack, n_rows, n_cols)
-    return _solve(log_alpha, tau, n_iters, shape, tol, backend, grad, True, return_info)
+    return _solve(log_alpha, tau, n_iters, shape, tol, backend, grad, group, True, return_info)
