@@ -10,8 +10,9 @@ from torch import Tensor
 from softperm.kernels.cpu import library
 from softperm.kernels.cpu.structures import Matches
 
-# Rows keep lists of their best columns where both sides of a matrix are longer.
-_LISTS_ABOVE = 440
+# Rows keep lists of their best columns where both sides of a matrix are longer; -1: where that is
+# quicker with the vectors of the library.
+_LISTS_ABOVE = -1
 
 
 def _address(tensor: Tensor | None) -> int | None:

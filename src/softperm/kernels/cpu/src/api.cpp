@@ -84,6 +84,7 @@ template <class T> int64_t match(const Matches& a) {
     std::atomic<bool> no_memory{false};
     std::vector<int64_t> offsets(a.matrices ? a.count + 1 : 0);
     for (int64_t k = 1; k < int64_t(offsets.size()); ++k) offsets[k] = offsets[k - 1] + a.n_rows[k - 1];
+    const int64_t lists_above = a.lists_above < 0 ? LISTS_ABOVE : a.lists_above;
     int64_t entries = 0;
     for (int64_t k = 0; k < a.count; ++k) entries += (a.n_rows ? a.n_rows[k] : a.m) * (a.n_cols ? a.n_cols[k] : a.n);
     auto one = [&](int64_t k) {
@@ -92,7 +93,7 @@ template <class T> int64_t match(const Matches& a) {
         const T* x = a.matrices ? static_cast<const T*>(a.matrices[k]) : static_cast<const T*>(a.batch) + k * a.m * a.n;
         const T* alone = a.unmatched ? static_cast<const T*>(a.unmatched) + at : nullptr;
         try {
-            if (!assign<T>({x, m, n, a.matrices ? n : a.n, alone, a.perm + at}, a.lists_above, thread_arena())) {
+            if (!assign<T>({x, m, n, a.matrices ? n : a.n, alone, a.perm + at}, lists_above, thread_arena())) {
                 int64_t first = failed;
                 while (k < first && !failed.compare_exchange_weak(first, k)) {}
             }

@@ -296,7 +296,9 @@ template <class T> bool assign_four(const Matrix& a, T scale) {
 }
 
 // Write the assignment of maximal sum; false where a score is NaN or +inf, or -inf forbids as many
-// pairs as there must be. Rows keep lists where both sides are longer than `lists_above`.
+// pairs as there must be. Rows keep lists where both sides are longer than `lists_above`; wide vectors
+// read whole rows as quickly up to a larger size.
+constexpr int64_t LISTS_ABOVE = VECTOR_BYTES > 32 ? 440 : 200;
 template <class T> bool assign(const Matrix& a, int64_t lists_above, Arena& arena) {
     arena.reset(0);
     const T scale = safe_scale<T>(a);
