@@ -50,7 +50,7 @@ def shelf(
 ) -> Path:
     """A folder of pretrained networks that holds the run, in place of the package's."""
     assert export(source[0], tmp_path / "shelf") == tmp_path / "shelf" / "digits-2x2"
-    monkeypatch.setattr("softperm.nn.pretrained._PRETRAINED", tmp_path / "shelf")
+    monkeypatch.setattr("softperm._pretrained._FOLDER", tmp_path / "shelf")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "shelf"
 
@@ -124,7 +124,9 @@ def test_neither_folder_nor_name(
     shelf: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command) == 1
-    wanted = "run must be the folder of a run or digits-2x2, got digits-9x9"
+    wanted = (
+        "run must be the folder of a run or digits-2x2, got digits-9x9: did you mean digits-2x2?"
+    )
     assert capsys.readouterr().err == f"softperm: error: {wanted}\n"
 
 

@@ -84,8 +84,7 @@ def serve() -> None:
     from matplotlib.figure import Figure
 
     import softperm
-    import softperm.program.commands
-    import softperm.program.training.loop
+    import softperm.program.train
     from softperm.program import report
 
     # Pictures are written as ever, but not painted: that takes ten times as long as the rest.

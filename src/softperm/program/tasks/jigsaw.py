@@ -4,100 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from typing import Any, get_args
+from dataclasses import asdict, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from softperm._checks import require_odd
 from softperm.data import channel_statistics, load_images, shift_images
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import Puzzle, SinkhornNet
-from softperm.nn.puzzle import NetName
 from softperm.permutations import apply_permutation
-from softperm.program.schema import require_within
+from softperm.program.settings import JigsawConfig
 from softperm.puzzles import identical_pieces, scramble
 
 _EVALUATION_SEED = 0
 _EVALUATION_BATCH = 2500
 _NET_PIECES = 512  # the activations of more pieces at a time fall out of the cache
-
-_NETS = get_args(NetName)
-_RANGES: dict[str, tuple[float, float]] = {
-    "pieces": (1, 100),
-    "hidden_channels": (1, 65_536),
-    "kernel_size": (1, 1_001),
-    "features": (1, 65_536),
-    "layers": (1, 1_000),
-    "heads": (1, 1_024),
-    "gamma": (0.01, 100.0),
-    "shift": (0, 10_000),
-    "tau": (1e-6, 1e6),
-    "n_iters": (1, 100_000),
-    "noise_scale": (0.0, 1e6),
-    "n_samples": (1, 10_000),
-}
-
-
-@dataclass(frozen=True)
-class JigsawConfig:
-    """Settings of the jigsaw task; the defaults are those of the tutorial's run.
-
-    Arguments:
-        data: Images to train and test on: digits (embedded), mnist, or a folder of images.
-        pieces: Pieces a side: the puzzle has pieces x pieces of them.
-        image_size: Side in pixels to which the images of a folder are brought.
-        channels: Channels to which the images of a folder are converted, 1 (grey) or 3 (colour).
-        net: conv, the paper's net, which reads every piece alone; or transformer, in which every
-            piece sees the others.
-        hidden_channels: conv only: channels of the convolution.
-        kernel_size: conv only: side of the convolution's kernel, odd.
-        features: transformer only: features that describe a piece, a multiple of heads.
-        layers: transformer only: blocks of attention.
-        heads: transformer only: heads of the attention.
-        gamma: Power to which pixel values in [0, 1] are raised before the network reads them and
-            the error is measured; below 1 faint strokes count for more.
-        shift: Pixels by which training images are moved each way at most, at random.
-        tau: Temperature of the Gumbel-Sinkhorn samples.
-        n_iters: Sinkhorn iterations.
-        noise_scale: Scale of the Gumbel noise.
-        n_samples: Gumbel-Sinkhorn samples an image in every step.
-    """
-
-    data: str = "mnist"
-    pieces: int = 2
-    image_size: int | None = None
-    channels: int | None = None
-    net: NetName = "conv"
-    hidden_channels: int = 32
-    kernel_size: int = 5
-    features: int = 128
-    layers: int = 3
-    heads: int = 4
-    gamma: float = 1.0
-    shift: int = 0
-    tau: float = 0.1
-    n_iters: int = 20
-    noise_scale: float = 1.0
-    n_samples: int = 1
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            require_within(getattr(self, name), name, low, high)
-        if self.image_size is not None:
-            require_within(self.image_size, "image_size", 1, 10_000)
-        if self.channels not in (None, 1, 3):
-            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
-        if not self.data:
-            raise ValueError("data must be digits, mnist or a folder, got an empty name")
-        if self.net not in _NETS:
-            raise ValueError(f"net must be {' or '.join(_NETS)}, got {self.net!r}")
-        if self.features % self.heads:
-            raise ValueError(
-                f"features must be a multiple of heads, {self.heads}, got {self.features}"
-            )
-        require_odd(self.kernel_size, "kernel_size")
 
 
 class Jigsaw:

@@ -19,17 +19,15 @@ from softperm._files import appearing, write_text
 from softperm.nn import Puzzle, SinkhornNet
 from softperm.program.readers import read_json, read_text, read_yaml
 from softperm.program.schema import build, check, shorten
-from softperm.program.tasks import Jigsaw, JigsawConfig, Sorting, SortingConfig, Task
+from softperm.program.settings import CONFIGS, JigsawConfig, SortingConfig
+from softperm.program.tasks import Jigsaw, Sorting, Task
 from softperm.program.training.config import TrainConfig
 from softperm.program.training.lock import locked
 from softperm.program.training.tensorfile import read_tensors, write_tensors
 
 Config = JigsawConfig | SortingConfig
 
-TASKS: dict[str, tuple[type[JigsawConfig] | type[SortingConfig], type[Jigsaw] | type[Sorting]]] = {
-    "jigsaw": (JigsawConfig, Jigsaw),
-    "sorting": (SortingConfig, Sorting),
-}
+TASKS: dict[str, type[Jigsaw] | type[Sorting]] = {"jigsaw": Jigsaw, "sorting": Sorting}
 MODELS: dict[str, type[Puzzle] | type[SortingConfig]] = {
     "jigsaw": Puzzle,
     "sorting": SortingConfig,
@@ -160,7 +158,7 @@ class Run:
         Raises:
             ValueError: the folder holds no run, or one that is damaged.
         """
-        kind, path = TASKS[self.describe()[0]][0], self.config_file
+        kind, path = CONFIGS[self.describe()[0]], self.config_file
         with self._reading(path):
             values = check(read_yaml(path), "it", kind, TrainConfig)
             names = {field.name for field in fields(kind)}
@@ -191,7 +189,7 @@ class Run:
             OSError: the data cannot be read.
         """
         name, model = self.describe()
-        task = TASKS[name][1](self.settings()[0])  # type: ignore[arg-type]
+        task = TASKS[name](self.settings()[0])  # type: ignore[arg-type]
         now = task.describe()
         for setting, value in asdict(model).items():
             if setting not in _STATISTICS and now[setting] != value:
