@@ -458,3 +458,18 @@ def test_the_page_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runpy.run_module", lambda name, **how: started.append((name, how)))
     assert main(["app"]) == 0
     assert started == [("softperm.program.app", {"run_name": "__main__"})]
+
+
+@pytest.mark.skipif("SOFTPERM_DATA" not in os.environ, reason="SOFTPERM_DATA is not set")
+def test_a_pretrained_network_is_evaluated_without_training_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    for path in (Path(os.environ["SOFTPERM_DATA"]) / "mnist").glob("t10k-*"):
+        (tmp_path / "here" / path.name).symlink_to(path)
+    monkeypatch.setenv("SOFTPERM_DATA", str(tmp_path / "here"))
+    assert main(["evaluate", "mnist-2x2", "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("evaluating on cpu: mnist in 2x2 pieces, transformer net of ")
+    assert "exact_reconstruction 0.9996" in lines[-1]

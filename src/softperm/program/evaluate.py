@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 
 from softperm.program import report
-from softperm.program.training.bar import PlainConsole
+from softperm.program.training.bar import PlainConsole, counting
 from softperm.program.training.config import Device, pick_device
 from softperm.program.training.find import find_run
 from softperm.program.training.run import Run
@@ -23,11 +23,15 @@ def evaluate(run: str, device: Device = "auto", json: bool = False) -> int:
         The exit code.
     """
     folder, out = find_run(run)
-    task = folder.load_task()
+    task = folder.load_task(only_test=True)
     net = folder.load_net(task.make_net)
     target = pick_device(device)
     net.to(target)
-    metrics = task.evaluate(net, target)
+    if not json:
+        weights = sum(parameter.numel() for parameter in net.parameters())
+        print(f"evaluating on {target.type}: {task.summary} of {weights:,} parameters", flush=True)
+    with counting("testing", task.n_test, quiet=json) as watch:
+        metrics = task.evaluate(net, target, watch=watch)
     pictures = [str(path) for path in report.draw(task, net, target, Run(out))]
     if json:
         found = {"run": run, "device": target.type, "metrics": metrics, "pictures": pictures}

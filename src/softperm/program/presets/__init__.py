@@ -58,5 +58,5 @@ def show(json: bool = False) -> int:
         print(f"softperm train {task} --preset NAME")
         for name, text in presets.items():
             print(f"  {name:<15} {text}")
-    print("Times are on two cores; shares, over the test set, of one run or the mean of two.")
+    print("Times on two cores, shares over the test set: of one run, or the mean of two.")
     return 0

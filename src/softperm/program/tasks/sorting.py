@@ -15,6 +15,7 @@ from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import RelativeSortNet, SinkhornNet, SinkhornSortNet
 from softperm.permutations import invert_permutation
 from softperm.program.settings import SortingConfig
+from softperm.program.tasks.base import Watch
 
 _EVALUATION_SEED = 0
 _EVALUATION_ENTRIES = 4_000_000  # of score matrices held at a time
@@ -48,6 +49,17 @@ class Sorting:
     def n_train(self) -> int:
         """Lists in an epoch."""
         return self.config.train_lists
+
+    @property
+    def n_test(self) -> int:
+        """Lists in the test set."""
+        return self.config.test_lists
+
+    @property
+    def summary(self) -> str:
+        """The data and the network, in a few words."""
+        c = self.config
+        return f"lists of {c.n_items} numbers from U({c.low:g}, {c.high:g}), {c.net} net"
 
     def make_net(self) -> SinkhornNet:
         """A new network, initialised from torch's global generator."""
@@ -96,7 +108,12 @@ class Sorting:
 
     @torch.no_grad()
     def evaluate(
-        self, net: SinkhornNet, device: torch.device, interval: Interval | None = None
+        self,
+        net: SinkhornNet,
+        device: torch.device,
+        interval: Interval | None = None,
+        *,
+        watch: Watch | None = None,
     ) -> dict[str, float]:
         """Mean over all test lists of every metric; l1 and l2 are norms of the difference.
 
@@ -107,12 +124,15 @@ class Sorting:
             net: The network; left as it is.
             device: Where the network is.
             interval: Where to draw the test lists from; (test_low, test_high) when omitted.
+            watch: Is told the number of lists done, again and again.
         """
         exact = deepcopy(net).to("cpu", torch.float64).eval()
         sums: defaultdict[str, float] = defaultdict(float)
         for lists in self.test_lists(interval).split(_lists_at_a_time(self.n_items)):
             for name, value in _list_metrics(lists, *exact(lists)).items():
                 sums[name] += value.sum(dtype=torch.float64).item()
+            if watch is not None:
+                watch(len(lists))
         return {name: total / self.config.test_lists for name, total in sums.items()}
 
 

@@ -181,15 +181,21 @@ class Run:
                     f"{self.folder}, got {shorten(str(value), 60)}"
                 )
 
-    def load_task(self) -> Task:
+    def load_task(self, *, only_test: bool = False) -> Task:
         """The task with the run's settings, its data loaded.
+
+        Arguments:
+            only_test: Whether the training data need not be there.
 
         Raises:
             ValueError: the run is damaged, or its data are not those it began with.
             OSError: the data cannot be read.
         """
         name, model = self.describe()
-        task = TASKS[name](self.settings()[0])  # type: ignore[arg-type]
+        given = {}
+        if only_test and isinstance(model, Puzzle):
+            given["statistics"] = (model.mean, model.std)
+        task: Task = TASKS[name](self.settings()[0], **given)  # type: ignore[arg-type]
         now = task.describe()
         for setting, value in asdict(model).items():
             if setting not in _STATISTICS and now[setting] != value:
