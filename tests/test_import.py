@@ -55,6 +55,7 @@ FLOORS = {
     "_files": 0,
     "_pretrained": 0,
     "_suggest": 0,
+    "_teach": 0,
     "_torch": 0,
     "_typing": 0,
     "kernels": 0,

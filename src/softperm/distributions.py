@@ -25,6 +25,7 @@ from softperm._constraints import (
 )
 from softperm._kl import kl_gumbel_sinkhorn
 from softperm._perturbed import Perturbed
+from softperm._teach import teaching
 from softperm._typing import SampleShape
 from softperm.kernels.reference import working_dtype
 from softperm.ops import gumbel_matching, gumbel_sinkhorn, matching, sinkhorn
@@ -87,6 +88,7 @@ class GumbelSinkhorn(Perturbed):
     arg_constraints = {"log_alpha": LogAlpha(), "tau": constraints.positive}
     has_rsample = True
 
+    @teaching
     def __init__(
         self,
         log_alpha: Tensor,
@@ -238,6 +240,7 @@ class GumbelMatching(Perturbed):
 
     arg_constraints = {"log_alpha": LogAlpha()}
 
+    @teaching
     def __init__(
         self,
         log_alpha: Tensor,

@@ -13,6 +13,7 @@ from softperm._checks import (
     require_solvable,
     shape_of,
 )
+from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm._typing import Float, Integer
 from softperm.kernels import dispatch, implicit
@@ -137,6 +138,7 @@ def sinkhorn(
     grad: Grad = ...,
     return_info: Literal[True],
 ) -> tuple[Tensor, SinkhornInfo]: ...
+@teaching
 def sinkhorn(
     log_alpha: Float[Tensor, "*#batch m n"],
     tau: float | Float[Tensor, "*#batch"] = 1.0,
@@ -264,6 +266,7 @@ def log_sinkhorn(
     grad: Grad = ...,
     return_info: Literal[True],
 ) -> tuple[Tensor, SinkhornInfo]: ...
+@teaching
 def log_sinkhorn(
     log_alpha: Float[Tensor, "*#batch m n"],
     tau: float | Float[Tensor, "*#batch"] = 1.0,
