@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
 from softperm.program.evaluate import evaluate
 from softperm.program.settings import JigsawConfig, SortingConfig
 from softperm.program.training.config import TrainConfig, pick_device
+from softperm.program.training.lock import Lock
 from softperm.program.training.loop import Stopped
 from softperm.program.training.loop import train as train_network
 from softperm.program.training.run import TASKS, Run
@@ -41,8 +43,8 @@ def train(
         run.require_new()
         task = TASKS[task_name](task_config)  # type: ignore[arg-type]
 
-    def create() -> None:
-        run.create(task_name, task, task_config, config)
+    def create() -> AbstractContextManager[Lock]:
+        return run.create(task_name, task, task_config, config)
 
     try:
         train_network(task, config, run, resume=resume, create=None if resume else create)

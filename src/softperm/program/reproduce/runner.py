@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from softperm.program.schema import build, check
 from softperm.program.settings import CONFIGS, JigsawConfig, SortingConfig
 from softperm.program.tasks import Jigsaw, Sorting, Task
 from softperm.program.training.config import TrainConfig, pick_device
+from softperm.program.training.lock import Lock
 from softperm.program.training.loop import train
 from softperm.program.training.run import TASKS, Run
 
@@ -166,8 +168,8 @@ def run_cell(cell: Cell, folder: Path, chosen: Settings) -> Result | None:
         run.require_new()
     task = TASKS[cell.table](task_config)  # type: ignore[arg-type]
 
-    def create() -> None:
-        run.create(cell.table, task, task_config, config)
+    def create() -> AbstractContextManager[Lock]:
+        return run.create(cell.table, task, task_config, config)
 
     train(task, config, run, resume=begun, create=None if begun else create)
     return _finish(cell, task, run, config)

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -238,7 +238,7 @@ def train(
     run: Run,
     *,
     resume: bool = False,
-    create: Callable[[], None] | None = None,
+    create: Callable[[], AbstractContextManager[Lock]] | None = None,
 ) -> dict[str, float]:
     """Train a new network on `task` and leave everything in the run's folder.
 
@@ -250,7 +250,8 @@ def train(
         config: Settings of the loop.
         run: Where to keep the run.
         resume: Continue from the run's checkpoint; without one start from the beginning.
-        create: Makes the folder; called after the first step, before anything is written.
+        create: Makes the folder and locks it; called after the first step, before anything is
+            written.
 
     Returns:
         The metrics after the last epoch.
@@ -265,10 +266,10 @@ def train(
         trainer = _Trainer(task, config, run)
         if create is not None:
             trainer.first_step()
-            create()
         else:
             run.folder.mkdir(parents=True, exist_ok=True)
-        with locked(run.folder) as lock, stop_on_signal() as stop:
+        holding = locked(run.folder) if create is None else create()
+        with holding as lock, stop_on_signal() as stop:
             remove_leftovers(run.folder)
             if resume and run.checkpoint_file.exists():
                 trainer.load()
