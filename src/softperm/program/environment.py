@@ -44,3 +44,7 @@ def _of_torch() -> dict[str, str]:
         else "not in this torch",
         "mps": "available" if torch.backends.mps.is_available() else "none",
     }
+
+
+if __name__ == "__main__":
+    print(report())
