@@ -118,16 +118,11 @@ def test_a_wheel_with_kernels(tmp_path: Path) -> None:
 def test_declared_minimums_are_those_that_are_tested() -> None:
     """Whatever pyproject.toml declares, constraints-minimum.txt pins to that release."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    wanted = [
-        *project["dependencies"],
-        *(x for e in ("train", "app", "docs", "dev") for x in extras[e]),
-    ]
-    declared = dict(
-        re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", text).groups()  # type: ignore[union-attr]
-        for text in wanted
-        if ">=" in text
-    )
+    wanted = list(project["dependencies"])
+    for extra in ("train", "app", "docs", "dev"):
+        wanted += project["optional-dependencies"][extra]
+    found = (re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", text) for text in wanted)
+    declared = {match[1]: match[2] for match in found if match}
     lines = (ROOT / "constraints-minimum.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
     assert pinned.keys() == declared.keys()
