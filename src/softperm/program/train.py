@@ -50,6 +50,7 @@ def train(
         train_network(task, config, run, resume=resume, create=None if resume else create)
     except Stopped as stopped:
         folder = shlex.quote(str(out))
-        print(f"stopped; continue with: softperm train {task_name} --out {folder} --resume")
+        how = f"softperm train {task_name} --out {folder} --resume"
+        print(f"stopped; continue with: {how}", flush=True)  # where nobody reads it, that is told
         return 128 + stopped.signum
     return evaluate(str(out), config.device)
