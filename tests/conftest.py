@@ -49,6 +49,7 @@ typechecker = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True)
 
 def strict(function: Callable[..., Any]) -> Callable[..., Any]:
     """A copy of `function` that raises `jaxtyping.TypeCheckError` where its signature is broken."""
+    function = inspect.unwrap(function)
     assert isinstance(function, types.FunctionType)
     copy = types.FunctionType(
         function.__code__,

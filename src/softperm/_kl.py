@@ -1,16 +1,18 @@
-"""The Kullback-Leibler divergence between Gumbel-Sinkhorn distributions, registered with torch."""
+"""The Kullback-Leibler divergence between Gumbel-Sinkhorn distributions."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.distributions import register_kl
 
 from softperm._checks import shape_of
-from softperm.distributions import GumbelSinkhorn
 from softperm.kernels.reference import working_dtype
+
+if TYPE_CHECKING:
+    from softperm.distributions import GumbelSinkhorn
 
 __all__ = ["kl_gumbel_sinkhorn"]
 
@@ -129,6 +131,3 @@ def kl_gumbel_sinkhorn(q: GumbelSinkhorn, p: GumbelSinkhorn) -> Tensor:
     dtype = torch.promote_types(torch.promote_types(x.dtype, x0.dtype), torch.float32)
     total = total.clamp(max=torch.finfo(dtype).max).to(dtype)
     return total.masked_fill((allowed & impossible).flatten(-2).any(-1), torch.inf)
-
-
-register_kl(GumbelSinkhorn, GumbelSinkhorn)(kl_gumbel_sinkhorn)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import constraints, register_kl
 
 from softperm._checks import (
     require_float_matrix,
@@ -23,7 +23,9 @@ from softperm._constraints import (
     partial_permutation,
     permutation,
 )
+from softperm._kl import kl_gumbel_sinkhorn
 from softperm._perturbed import Perturbed
+from softperm._teach import teaching
 from softperm._typing import SampleShape
 from softperm.kernels.reference import working_dtype
 from softperm.ops import gumbel_matching, gumbel_sinkhorn, matching, sinkhorn
@@ -86,6 +88,7 @@ class GumbelSinkhorn(Perturbed):
     arg_constraints = {"log_alpha": LogAlpha(), "tau": constraints.positive}
     has_rsample = True
 
+    @teaching
     def __init__(
         self,
         log_alpha: Tensor,
@@ -238,6 +241,7 @@ class GumbelMatching(Perturbed):
 
     arg_constraints = {"log_alpha": LogAlpha()}
 
+    @teaching
     def __init__(
         self,
         log_alpha: Tensor,
@@ -301,3 +305,6 @@ class GumbelMatching(Perturbed):
         super(GumbelMatching, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
+
+
+register_kl(GumbelSinkhorn, GumbelSinkhorn)(kl_gumbel_sinkhorn)

@@ -26,6 +26,7 @@ from softperm._checks import (
     require_tensor,
     shape_of,
 )
+from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm._typing import Int64, Integer, Shaped
 
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 
+@teaching
 def permutation_matrix(
     perm: Integer[Tensor, "*batch m"],
     dtype: torch.dtype | None = None,
@@ -221,6 +223,7 @@ def compose_permutations(
     return places.gather(-1, torch.where(b < 0, middle, b.long()).expand(*batch, -1))
 
 
+@teaching
 def random_permutation(
     n: int,
     batch_shape: int | tuple[int, ...] = (),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import Tensor
+
 from softperm.data.digits import load_digits
 from softperm.data.folder import load_folder
 from softperm.data.imagedata import ImageData
-from softperm.data.mnist import load_mnist
+from softperm.data.mnist import load_mnist, load_mnist_test
 
-__all__ = ["ImageData", "load_images"]
+__all__ = ["ImageData", "load_images", "load_test_images"]
 
 
 def load_images(
@@ -62,3 +64,23 @@ def load_images(
     if size not in (None, 28):
         raise ValueError(f"size of mnist is 28, got {size}")
     return load_mnist()
+
+
+def load_test_images(data: str, *, size: int | None = None, channels: int | None = None) -> Tensor:
+    """The test images of `load_images`, uint8, (M, C, H, W).
+
+    Arguments:
+        data: As in `load_images`. Of "mnist" the training images need not be there.
+        size: As in `load_images`.
+        channels: As in `load_images`.
+
+    Raises:
+        TypeError, ValueError, OSError: as `load_images`.
+
+    Example:
+        >>> load_test_images("digits").shape
+        torch.Size([297, 1, 8, 8])
+    """
+    if data == "mnist" and size in (None, 28) and channels in (None, 1):
+        return load_mnist_test()
+    return load_images(data, size=size, channels=channels).test

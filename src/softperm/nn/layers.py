@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from softperm._checks import require_noise_scale, require_positive_int
+from softperm._teach import teaching
 from softperm._typing import SampleShape
 from softperm.ops import gumbel_sinkhorn, sinkhorn
 from softperm.ops._options import Backend, Grad, check_grad, check_tau, check_tol
@@ -89,6 +90,7 @@ class Sinkhorn(_Iteration):
         torch.Size([8, 4, 5])
     """
 
+    @teaching
     def __init__(
         self,
         tau: float | Tensor = 1.0,
@@ -152,6 +154,7 @@ class GumbelSinkhorn(_Iteration):
                 [0., 1.]])
     """
 
+    @teaching
     def __init__(
         self,
         tau: float | Tensor = 1.0,
@@ -219,6 +222,7 @@ class DoublyStochastic(nn.Module):
         >>> torch.testing.assert_close(layer.weight.sum(0), torch.ones(3))
     """
 
+    @teaching
     def __init__(self, tau: float = 1.0, n_iters: int = 20) -> None:
         super().__init__()
         tau = check_tau(tau, torch.Size())  # type: ignore[assignment]

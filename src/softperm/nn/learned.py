@@ -12,6 +12,7 @@ from softperm._checks import (
     require_positive_int,
     shape_of,
 )
+from softperm._teach import teaching
 from softperm.ops import gumbel_sinkhorn, matching
 from softperm.permutations import invert_permutation
 
@@ -52,6 +53,7 @@ class LearnedPermutation(nn.Module):
         torch.Size([6])
     """
 
+    @teaching
     def __init__(
         self,
         n: int,

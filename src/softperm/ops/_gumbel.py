@@ -11,6 +11,7 @@ from softperm._checks import (
     require_float_matrix,
     require_noise_scale,
 )
+from softperm._teach import teaching
 from softperm._typing import Float, Int64, Integer, SampleShape
 from softperm.ops._matching import check_matching, matching, matching_batch
 from softperm.ops._options import Backend, Grad, check_tau
@@ -21,6 +22,7 @@ from softperm.ops._straight_through import replace_by
 from softperm.permutations import permutation_matrix
 
 
+@teaching
 def sample_gumbel(
     shape: SampleShape,
     *,
@@ -79,6 +81,7 @@ def _perturb(
     return x + noise_scale * noise
 
 
+@teaching
 def gumbel_sinkhorn(
     log_alpha: Float[Tensor, "*#batch m n"],
     tau: float | Float[Tensor, "*#batch"] = 1.0,
@@ -181,6 +184,7 @@ def _harden(x: Tensor, shape: Shape) -> Tensor:
     return torch.cat([torch.cat([P, column], -1), torch.cat([row, pairs], -1)], -2)
 
 
+@teaching
 def gumbel_matching(
     log_alpha: Float[Tensor, "*#batch m n"],
     *,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from softperm._checks import in_one_thread, nan_or_inf, require_float_matrix, shape_of
+from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm._typing import Float, Int64, Integer
 from softperm.kernels import dispatch
@@ -144,6 +145,7 @@ def _expand(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> tuple[Any, .
     return x if x.shape[:-2] == batch else x.expand(*batch, m, n), unmatched, *sizes
 
 
+@teaching
 def matching(
     log_alpha: Float[Tensor, "*#batch m n"],
     *,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from softperm._checks import require_float_matrix, shape_of
+from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm.kernels import dispatch
 from softperm.ops._matching import refuse_infeasible, require_below_infinity, working_dtype
@@ -86,6 +87,7 @@ def _check_unmatched(unmatched: Any, scores: list[Tensor]) -> list[Tensor]:
     return found
 
 
+@teaching
 def matching_list(
     log_alphas: Sequence[Tensor],
     *,

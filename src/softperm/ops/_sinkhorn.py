@@ -13,6 +13,7 @@ from softperm._checks import (
     require_solvable,
     shape_of,
 )
+from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm._typing import Float, Integer
 from softperm.kernels import dispatch, implicit
@@ -160,6 +161,7 @@ def sinkhorn(
     group: torch.distributed.ProcessGroup | None = ...,
     return_info: Literal[True],
 ) -> tuple[Tensor, SinkhornInfo]: ...
+@teaching
 def sinkhorn(
     log_alpha: Float[Tensor, "*#batch m n"],
     tau: float | Float[Tensor, "*#batch"] = 1.0,
@@ -295,6 +297,7 @@ def log_sinkhorn(
     group: torch.distributed.ProcessGroup | None = ...,
     return_info: Literal[True],
 ) -> tuple[Tensor, SinkhornInfo]: ...
+@teaching
 def log_sinkhorn(
     log_alpha: Float[Tensor, "*#batch m n"],
     tau: float | Float[Tensor, "*#batch"] = 1.0,

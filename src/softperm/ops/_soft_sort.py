@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from softperm._checks import FLOAT_DTYPES, require_tensor, shape_of
+from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm._typing import Float
 from softperm.ops._sinkhorn import sinkhorn
@@ -48,6 +49,7 @@ def _sort(x: Tensor, tau: float | Tensor, n_iters: int, descending: bool) -> Ten
     return sinkhorn(-(standardise(x).unsqueeze(-1) - positions).square(), tau, n_iters)
 
 
+@teaching
 def soft_sort(
     x: Float[Tensor, "..."],
     tau: float | Float[Tensor, "..."] = 1.0,
@@ -98,6 +100,7 @@ def soft_sort(
     return _sort(_last(x, dim), tau, n_iters, descending).to(x.dtype)
 
 
+@teaching
 def soft_rank(
     x: Float[Tensor, "*shape"],
     tau: float | Float[Tensor, "..."] = 1.0,

@@ -84,6 +84,12 @@ def is_available() -> bool:
     return _library() is not None
 
 
+def level() -> int | None:
+    """The level of instruction sets that is computed with, 0 the plainest; None without kernels."""
+    library = _library()
+    return None if library is None else int(library.softperm_level())
+
+
 @cache
 def function(name: str, dtype: torch.dtype) -> Any:
     """A function of the library for matrices of a dtype; its argument is a pointer."""
