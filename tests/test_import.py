@@ -21,7 +21,6 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 EXPENSIVE = (
     "PIL",
     "beartype",
-    "gradio",
     "hypothesis",
     "jaxtyping",
     "jsonargparse",
@@ -42,7 +41,7 @@ EXPENSIVE = (
 )
 
 # What modules, and those below them, are of no use without.
-NEEDS = {"softperm.kernels.gpu": "triton", "softperm.program.app": "gradio"}
+NEEDS = {"softperm.kernels.gpu": "triton"}
 
 SOURCE = Path(__file__).parents[1] / "src" / "softperm"
 FLOORS = {
@@ -74,6 +73,7 @@ ROOMS = (
     "training",
     "report",
     "pieces",
+    "app",
     "solve",
     "reproduce",
     "commands",
