@@ -7,7 +7,7 @@ const MOST = 20;
 const NAMES = ["circle", "square"];
 const FAR = 6; // pixels that make a drag of a tap
 const by = (id) => document.getElementById(id);
-const within = (value) => Math.max(0.02, Math.min(0.98, value));
+const within = (value) => Math.max(0.035, Math.min(0.965, value));
 const plural = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
 
 function svg(name, attributes) {

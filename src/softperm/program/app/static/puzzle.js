@@ -129,6 +129,7 @@ class Puzzle {
   }
 
   open(blob, example = null) {
+    tell(this.result, "Reading the picture.");
     return this.attempt("open", async (current) => {
       const picture = await askForPicture(blob);
       const image = new Image();
@@ -221,8 +222,9 @@ class Puzzle {
 
   restore() {
     if (!this.state) return undefined;
-    this.endRace();
     const { state } = this;
+    if (!state.done) by("race-you").textContent = "–";
+    this.endRace();
     const before = [...this.board.at];
     return this.attempt("play", async (current) => {
       const found = await this.solve(before);
@@ -242,7 +244,7 @@ class Puzzle {
     Object.assign(this, { before, twins: found.twins });
     this.small = smallPieces(this.image, this.k, before);
     this.temperature.load(found);
-    this.temperature.play();
+    this.temperature.playWhenSeen();
   }
 
   thumbnail(row) {

@@ -83,7 +83,7 @@ class Sort {
       tell(by("sort-result"), `${found.in_order ? "Sorted: " : close}${list}`, !found.in_order);
       this.panel.hidden = false;
       this.temperature.load(found);
-      this.temperature.play();
+      this.temperature.playWhenSeen();
     } catch (error) {
       if (turn !== this.turn) return;
       tell(by("sort-result"), error.message, true);

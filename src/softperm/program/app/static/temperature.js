@@ -49,6 +49,18 @@ export class Temperature {
     this.update();
   }
 
+  // Cool down once the slider is seen, which on a phone may be below the picture.
+  playWhenSeen() {
+    this.stop();
+    if (calm.matches) return;
+    this.slider.value = 0;
+    this.update();
+    this.seen = new IntersectionObserver((entries) => {
+      if (entries.some((entry) => entry.isIntersecting)) this.play();
+    });
+    this.seen.observe(this.slider);
+  }
+
   play() {
     this.stop();
     if (calm.matches) {
@@ -66,6 +78,7 @@ export class Temperature {
   }
 
   stop() {
+    this.seen?.disconnect();
     clearInterval(this.timer);
     this.timer = undefined;
     this.button.textContent = "Cool down";
