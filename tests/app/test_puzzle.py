@@ -41,6 +41,7 @@ def choose(page: Page, k: int) -> None:
     page.locator(f"#sizes label:has([value='{k}'])").click()
     page.wait_for_function(f"() => document.querySelectorAll('.piece').length === {k * k}")
     result(page, "Scrambled")
+    page.evaluate("() => scrollTo(0, 0)")
 
 
 @pytest.mark.parametrize("k", [2, 3, 4])
