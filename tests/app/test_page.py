@@ -77,6 +77,22 @@ def test_tabs_by_mouse_keys_and_address(open_page: Opener) -> None:
     page.wait_for_selector("#puzzle:not([hidden])")
 
 
+def test_what_was_hidden_fits_when_it_is_seen_again(open_page: Opener) -> None:
+    page = open_page("sort")
+    page.wait_for_function(WAIT, arg=["sort-result", "Sorted"])
+    page.get_by_role("tab").nth(2).click()
+    page.set_viewport_size({"width": 600, "height": 800})
+    page.get_by_role("tab").nth(1).click()
+    for part in ("#sort-soft .heat", "#bars"):
+        inside, outside = page.evaluate(
+            "(part) => [part, part].map((p) => document.querySelector(p)).map((e, i) =>"
+            " (i ? e.parentElement : e).getBoundingClientRect().width)",
+            part,
+        )
+        assert inside == outside
+        assert page.evaluate("(part) => document.querySelector(part).width", part) == round(inside)
+
+
 def test_results_are_announced(open_page: Opener) -> None:
     page = open_page()
     for part in READY:

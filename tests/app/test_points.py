@@ -102,6 +102,18 @@ def test_lines_grow_surer_as_the_temperature_falls(field: Page) -> None:
     assert min(cold) > 0.8 > max(hot)
 
 
+def test_points_may_go_while_the_matrix_cools(open_page: Opener) -> None:
+    page = open_page("points", reduced_motion="no-preference")
+    says(page, "5 pairs")
+    button = page.locator("#points-temperature button")
+    for change in ("#points-clear", "#points-example", "#points-add"):
+        if button.is_visible():
+            button.click()
+            assert button.inner_text() == "Stop"
+        page.click(change)
+    says(page, "pairs")
+
+
 def test_there_is_an_end(field: Page) -> None:
     field.get_by_text("square", exact=True).click()
     for _ in range(21):

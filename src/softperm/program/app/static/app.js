@@ -18,6 +18,7 @@ function show(name) {
     started.add(name);
     PARTS[name]();
   }
+  dispatchEvent(new Event("resize")); // what was hidden has a size now
 }
 
 function fromAddress() {

@@ -24,9 +24,12 @@ function line([x1, y1], [x2, y2], name, opacity = 1) {
 // Five pairs of near points, and three outliers.
 function example() {
   const near = (value) => within(value + 0.12 * (Math.random() - 0.5));
-  const first = [[0.2, 0.25], [0.45, 0.2], [0.75, 0.35], [0.3, 0.7], [0.65, 0.75]].map((p) => p.map(near));
-  const second = first.map((p) => p.map(near));
-  return [[...first, [near(0.9), near(0.9)]], [...second, [near(0.08), near(0.5)], [near(0.5), near(0.48)]]];
+  const around = (points) => points.map((point) => point.map(near));
+  const first = around([[0.2, 0.25], [0.45, 0.2], [0.75, 0.35], [0.3, 0.7], [0.65, 0.75]]);
+  return [
+    [...first, ...around([[0.9, 0.9]])],
+    [...around(first), ...around([[0.08, 0.5], [0.5, 0.48]])],
+  ];
 }
 
 class Points {
@@ -47,11 +50,12 @@ class Points {
       id: "points",
       row: "a circle",
       places: "choices",
-      rows: (matrix) => matrix.slice(0, this.sets[0].length),
+      rows: (matrix) => matrix.slice(0, this.found.partners.length),
       hard: "This is a matching",
       soft: () => "Not yet a matching: some distances are too close to each other.",
     };
     this.temperature = new Temperature(by("points-temperature"), words, (matrix) => {
+      if (!this.fits(matrix)) return; // the points have changed, and an answer is awaited
       this.heat.draw(matrix);
       this.draw(matrix);
     });
@@ -66,10 +70,6 @@ class Points {
     by("points-example").addEventListener("click", () => this.replace(example()));
     by("points-clear").addEventListener("click", () => this.replace([[], []]));
     for (const id of ["slack", "reach"]) by(id).addEventListener("input", () => this.match());
-    addEventListener("resize", () => this.panel.hidden || this.temperature.update());
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      if (!this.panel.hidden) this.temperature.update();
-    });
   }
 
   replace(sets) {
@@ -103,11 +103,20 @@ class Points {
     this.match();
   }
 
+  get reach() {
+    return by("slack").checked ? Number(by("reach").value) : null;
+  }
+
+  fits(matrix) {
+    const [m, n] = this.sets.map((points) => points.length);
+    const extra = matrix.length - m;
+    return this.found?.partners.length === m && matrix[0].length === n + extra;
+  }
+
   // Ask for the matching of the points as they are; while an answer is awaited, at most once more.
   async match() {
-    const reach = by("slack").checked ? Number(by("reach").value) : null;
-    by("reach").disabled = reach === null;
-    by("reach-value").textContent = reach === null ? "any" : reach.toFixed(2);
+    by("reach").disabled = this.reach === null;
+    by("reach-value").textContent = this.reach?.toFixed(2) ?? "any";
     this.waiting = true;
     if (this.asking) return;
     this.asking = true;
@@ -120,17 +129,17 @@ class Points {
 
   async update() {
     const [first, second] = structuredClone(this.sets);
-    const reach = by("slack").checked ? Number(by("reach").value) : null;
     if (!first.length || !second.length) {
       this.found = null;
+      this.temperature.stop();
       this.panel.hidden = by("points-temperature").hidden = true;
       this.draw(null);
       return tell(by("points-result"), "Add at least one circle and one square.");
     }
     try {
-      const found = await ask("points", { first, second, reach });
-      const same = found && first.length === this.sets[0].length && second.length === this.sets[1].length;
-      if (!same) return undefined; // it has changed meanwhile, and is asked for again
+      const found = await ask("points", { first, second, reach: this.reach });
+      const now = this.sets.map((points) => points.length);
+      if (now[0] !== first.length || now[1] !== second.length) return undefined; // asked for again
       this.found = found;
       this.panel.hidden = by("points-temperature").hidden = false;
       this.temperature.load(found, this.shown);
@@ -166,15 +175,23 @@ class Points {
     for (const [i, j] of (this.found?.partners ?? []).entries()) {
       if (j >= 0) lines.push(line(first[i], second[j], "pairing"));
     }
-    const slack = matrix && matrix.length > first.length;
-    const rows = first.map((_, i) => (slack ? matrix[i].at(-1) : matrix ? 1 - total(matrix[i]) : 0));
-    const columns = second.map((_, j) =>
-      slack ? matrix.at(-1)[j] : matrix ? 1 - total(matrix.map((row) => row[j])) : 0);
-    const marks = [rows, columns].flatMap((alone, set) =>
-      this.sets[set].map((point, index) => this.mark(set, index, point, alone[index])));
-    if (!this.holding) this.field.replaceChildren(...lines, ...marks);
-    else this.redraw(lines, marks);
-    if (focused && !this.holding) this.field.querySelector(`[data-name="${focused}"]`)?.focus({ preventScroll: true });
+    const alone = matrix ? this.alone(matrix) : [[], []];
+    const marks = this.sets.flatMap((points, set) =>
+      points.map((point, index) => this.mark(set, index, point, alone[set][index] ?? 0)));
+    if (this.holding) return this.redraw(lines, marks);
+    this.field.replaceChildren(...lines, ...marks);
+    const again = focused && this.field.querySelector(`[data-name="${focused}"]`);
+    return again?.focus({ preventScroll: true });
+  }
+
+  // How much of every point stays unmatched: its slack, or what its pairs leave of 1.
+  alone(matrix) {
+    const [first, second] = this.sets;
+    const slack = matrix.length > first.length;
+    return [
+      first.map((_, i) => (slack ? matrix[i].at(-1) : 1 - total(matrix[i]))),
+      second.map((_, j) => (slack ? matrix.at(-1)[j] : 1 - total(matrix.map((row) => row[j])))),
+    ];
   }
 
   // While a point is held its element has to stay.
@@ -194,7 +211,9 @@ class Points {
     });
     group.append(svg("circle", { class: "reachable", r: 52 }));
     group.append(svg("circle", { class: "focus", r: 40 }));
-    if (alone > 0.01) group.append(svg("circle", { class: "ring", r: 32, "stroke-opacity": Math.min(1, alone) }));
+    if (alone > 0.01) {
+      group.append(svg("circle", { class: "ring", r: 32, "stroke-opacity": Math.min(1, alone) }));
+    }
     group.append(
       set === 0
         ? svg("circle", { class: "first", r: 18 })
@@ -211,17 +230,22 @@ class Points {
       ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1],
     }[event.key];
     if (event.key === "Delete" || event.key === "Backspace") this.remove(set, index);
-    else if (step) this.sets[set][index] = this.sets[set][index].map((v, axis) => within(v + 0.02 * step[axis]));
+    else if (step) this.move(set, index, step);
     else return;
     event.preventDefault();
-    if (step) this.match();
+  }
+
+  move(set, index, step) {
+    this.sets[set][index] = this.sets[set][index].map((v, axis) => within(v + 0.02 * step[axis]));
+    this.match();
   }
 
   hold(event, set, index, group) {
     if (event.button !== 0) return;
     let dragged = false;
     const move = (now) => {
-      if (!dragged && Math.hypot(now.clientX - event.clientX, now.clientY - event.clientY) < FAR) return;
+      const far = Math.hypot(now.clientX - event.clientX, now.clientY - event.clientY);
+      if (!dragged && far < FAR) return;
       dragged = true;
       this.holding = group;
       const [x, y] = (this.sets[set][index] = this.at(now));

@@ -53,7 +53,7 @@ class Puzzle {
   }
 
   listen() {
-    for (const [index, example] of EXAMPLES.entries()) by("examples").append(this.thumb(index, example));
+    by("examples").append(...EXAMPLES.map((example, index) => this.thumb(index, example)));
     by("scramble").addEventListener("click", () => this.scramble());
     by("restore").addEventListener("click", () => this.restore());
     by("sizes").addEventListener("change", () => this.scramble());
@@ -62,10 +62,6 @@ class Puzzle {
     by("draw-cancel").addEventListener("click", () => this.drawing(false));
     by("draw-clear").addEventListener("click", () => this.slate.clear());
     by("draw-done").addEventListener("click", () => this.useDrawing());
-    addEventListener("resize", () => this.panel.hidden || this.temperature.update());
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      if (!this.panel.hidden) this.temperature.update();
-    });
   }
 
   thumb(index, example) {
@@ -250,11 +246,12 @@ class Puzzle {
   thumbnail(row) {
     return (context, x, y, width, height) => {
       const side = Math.min(width, height) * 0.86;
-      const { k, image } = this;
-      const [w, h] = [image.naturalWidth / k, image.naturalHeight / k];
+      const { k } = this.small;
+      const [w, h] = [this.image.naturalWidth / k, this.image.naturalHeight / k];
       const piece = this.before[row];
-      const [left, top] = [x + (width - side) / 2, y + (height - side) / 2];
-      context.drawImage(image, (piece % k) * w, Math.floor(piece / k) * h, w, h, left, top, side, side);
+      const from = [(piece % k) * w, Math.floor(piece / k) * h, w, h];
+      const to = [x + (width - side) / 2, y + (height - side) / 2, side, side];
+      context.drawImage(this.image, ...from, ...to);
     };
   }
 }

@@ -66,10 +66,6 @@ class Sort {
       event.preventDefault();
       this.sort();
     });
-    addEventListener("resize", () => this.panel.hidden || this.temperature.update());
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      if (!this.panel.hidden) this.temperature.update();
-    });
   }
 
   async sort() {

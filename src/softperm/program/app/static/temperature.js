@@ -1,6 +1,7 @@
 // A slider through the temperatures at which the server computed the soft matrix.
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const dark = matchMedia("(prefers-color-scheme: dark)");
 const SHARP = 0.01;
 
 // exp of the mean entropy of the rows: over how many places a row is spread.
@@ -37,6 +38,9 @@ export class Temperature {
       this.update();
     });
     this.button.addEventListener("click", () => (this.timer ? this.stop() : this.play()));
+    const redraw = () => root.offsetParent && this.update(); // where it is not hidden
+    addEventListener("resize", redraw);
+    dark.addEventListener("change", redraw);
   }
 
   // Show other matrices; at the same step as before, or at the coldest.
@@ -111,8 +115,9 @@ export class Temperature {
     }
     if (isSharp(matrix)) parts.push(`${this.words.hard}, to within ${SHARP}.`);
     else if (step === this.cooled.taus.length - 1) parts.push(this.words.soft());
-    const rowsSay = off < 1e-9 ? "Rows and columns have their sums" : `Columns have their sums, rows to within ${off}`;
-    parts.push(`${rowsSay}, after ${iterations} ${iterations === 1 ? "iteration" : "iterations"}.`);
+    const exact = "Rows and columns have their sums";
+    const sums = off < 1e-9 ? exact : `Columns have their sums, rows to within ${off}`;
+    parts.push(`${sums}, after ${iterations} ${iterations === 1 ? "iteration" : "iterations"}.`);
     this.info.textContent = parts.join(" ");
   }
 }
