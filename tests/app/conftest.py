@@ -63,7 +63,7 @@ def open_page(chromium: Browser, address: str) -> Iterator[Opener]:
             context = chromium.new_context(**options)
             stack.callback(context.close)
             page = context.new_page()
-            page.set_default_timeout(15_000)
+            page.set_default_timeout(60_000)
             page.on("pageerror", lambda error: wrong.append(str(error)))
             page.on("request", lambda request: asked.append(request.url))
             page.goto(f"{address}/#{part}")

@@ -236,9 +236,8 @@ def launch(host: str = "127.0.0.1", port: int = 7860, open_browser: bool = True)
         OSError: it cannot listen there, in a line that says why.
     """
     require_within(port, "port", 0, 65535)
-    with Page(host, port) as page:
+    with Page(host, port) as page, suppress(KeyboardInterrupt):
         print(f"softperm: the page is at {page.url} (stop with Ctrl-C)", flush=True)
         if open_browser:  # in a thread, because a browser in the terminal holds on to its caller
             threading.Thread(target=webbrowser.open, args=[page.url], daemon=True).start()
-        with suppress(KeyboardInterrupt):
-            page.serve_forever()
+        page.serve_forever()
