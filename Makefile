@@ -29,9 +29,9 @@ $(BENCH_STAMP): $(STAMP)
 
 install: $(STAMP) ## make .venv with everything in it
 
-demo: $(STAMP) ## train on the embedded digits, evaluate, write pictures
+demo: $(STAMP) ## restore digits with trained networks, then train one
 	rm -rf runs/demo
-	$(BIN)/softperm train jigsaw --preset digits-2x2 --out runs/demo
+	$(BIN)/python -m softperm.program.demo --out runs/demo
 
 test: $(STAMP) ## run the tests but the slow ones
 	$(BIN)/pytest -q

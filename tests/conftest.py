@@ -107,6 +107,19 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
         yield chosen
 
 
+@pytest.fixture(scope="module", params=[*BACKENDS, pytest.param("lists", marks=compiled)])
+def matcher(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What finds assignments: every backend in turn, and rows with lists of columns, which are
+    otherwise for large matrices.
+    """
+    kernel = assignment if request.param == "torch" else cpu
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, "assignment_kernel", lambda: kernel)
+        if request.param == "lists":
+            patch.setattr("softperm.kernels.cpu.assignment._LISTS_ABOVE", 0)
+        yield
+
+
 class _Poisoned:
     """torch, but for memory that nothing was written to: it is full of what gives itself away."""
 

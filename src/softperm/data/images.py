@@ -20,11 +20,12 @@ def load_images(
     seed: int = 0,
     test_fraction: float = 0.1,
 ) -> ImageData:
-    """The images called `data`.
+    """Load the images called `data`.
 
     Arguments:
         data: "digits" (embedded), "mnist", or the path of a folder of images.
-        size: Side in pixels to which the images of a folder are brought; 64 when omitted.
+        size: Side in pixels: that to which the images of a folder are brought, 64 when omitted;
+            8 or 28 for digits, 8 when omitted.
         channels: Channels to which they are converted, 1 or 3; 3 when omitted.
         seed: Seed of the split of a folder without `train` and `test`.
         test_fraction: Share of the pictures of such a folder that are for the test.
@@ -42,8 +43,7 @@ def load_images(
         >>> load_images("digits").train.shape
         torch.Size([1500, 1, 8, 8])
     """
-    named = {"digits": (load_digits, 8), "mnist": (load_mnist, 28)}
-    if data not in named:
+    if data not in ("digits", "mnist"):
         if not Path(data).exists():
             raise FileNotFoundError(
                 f"data must be digits, mnist or the path of a folder, but {data} is no folder"
@@ -55,8 +55,10 @@ def load_images(
             test_fraction=test_fraction,
             seed=seed,
         )
-    load, side = named[data]
-    for given, actual, name in ((size, side, "size"), (channels, 1, "channels")):
-        if given not in (None, actual):
-            raise ValueError(f"{name} of {data} is {actual}, got {given}")
-    return load()
+    if channels not in (None, 1):
+        raise ValueError(f"channels of {data} is 1, got {channels}")
+    if data == "digits":
+        return load_digits() if size is None else load_digits(size)
+    if size not in (None, 28):
+        raise ValueError(f"size of mnist is 28, got {size}")
+    return load_mnist()

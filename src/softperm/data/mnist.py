@@ -40,7 +40,7 @@ _PART = 2**20  # bytes read at a time, so that no more memory is taken than the 
 
 
 def read_idx(path: str | Path) -> Tensor:
-    """The array in an IDX file of unsigned bytes with 1 or 3 dimensions, gzipped or not.
+    """Read an IDX file of unsigned bytes with 1 or 3 dimensions, gzipped or not.
 
     Arguments:
         path: The file; whether it is gzipped is seen from its content.
@@ -109,7 +109,7 @@ def _idx_shape(magic: bytes, file: IO[bytes], path: Path) -> list[int]:
 
 
 def load_mnist(folder: str | Path | None = None) -> ImageData:
-    """MNIST: 60,000 training and 10,000 test images of 28 x 28 grey pixels.
+    """Load MNIST: 60,000 training and 10,000 test images of 28 x 28 grey pixels.
 
     Arguments:
         folder: Where the four IDX files are, gzipped or not. When omitted they are read from

@@ -22,7 +22,7 @@ _GREY_MODES = ("1", "L", "LA", "La", "F")
 
 
 def read_image(path: str | Path, *, size: int | tuple[int, int] | None, channels: int) -> Tensor:
-    """One picture as bytes.
+    """Read one picture as bytes.
 
     It is turned as its EXIF data say, transparency is laid on black, grey values of 16 bits are
     scaled to 8, and it is resized to cover `size` and cut to it in the middle.
@@ -65,10 +65,10 @@ def read_image(path: str | Path, *, size: int | tuple[int, int] | None, channels
 
 
 def read_picture(path: str | Path | BinaryIO, *, most_pixels: int | None = None) -> Tensor:
-    """One picture as bytes, of its own size and in its own colours.
+    """Read one picture as bytes, of its own size and in its own colours.
 
-    It is turned as its EXIF data say. Transparency is laid on black or on white, where more is to
-    be seen: where the grey values differ more.
+    It is turned as its EXIF data say. Transparency is laid on black or on white, whichever makes
+    the grey values differ more.
 
     Arguments:
         path: The picture: PNG, JPEG, BMP or WebP, whatever its name; or a file that is open for
@@ -104,7 +104,7 @@ def require_channels(channels: int) -> None:
 
 @contextmanager
 def _opened(path: str | Path | BinaryIO, most_pixels: int | None = None) -> Iterator[Image]:
-    """The picture, upright and with at most 8 bits a channel; what goes wrong is a ValueError."""
+    """The picture, upright and with at most 8 bits per channel; what goes wrong is a ValueError."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     name = path if isinstance(path, str | Path) else "the file"

@@ -14,7 +14,7 @@ _PRETRAINED = Path(str(files("softperm"))) / "pretrained"
 
 
 def pretrained_names() -> list[str]:
-    """Names of the trained networks that come with the package."""
+    """List the trained networks that come with the package."""
     return sorted(path.parent.name for path in _PRETRAINED.glob("*/model.safetensors"))
 
 
@@ -31,7 +31,7 @@ def pretrained_folder(name: str) -> Path:
 
 
 def load_pretrained(name: str) -> PuzzleSolver:
-    """A trained network, on the CPU, in evaluation mode.
+    """Load a trained network, on the CPU, in evaluation mode.
 
     It takes uint8 pieces as ``net.puzzle.cut`` gives them, brings them to what it was trained on,
     and gives them back in order with their permutation.

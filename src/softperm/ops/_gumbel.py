@@ -28,7 +28,7 @@ def sample_gumbel(
     device: torch.device | str | None = None,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "..."]:
-    r"""Independent standard Gumbel noise.
+    r"""Draw independent standard Gumbel noise.
 
     .. math:: \varepsilon = -\log(-\log U), \quad U \sim \mathrm{Uniform}(0, 1)
 
@@ -97,12 +97,12 @@ def gumbel_sinkhorn(
     backend: Backend = "auto",
     grad: Grad = "unrolled",
 ) -> Float[Tensor, "*sample_batch rows columns"]:
-    r"""Samples of the Gumbel-Sinkhorn distribution: differentiable, nearly doubly stochastic.
+    r"""Draw samples of the Gumbel-Sinkhorn distribution: soft permutations with a gradient.
 
     .. math:: S((X + s\,\varepsilon) / \tau), \quad \varepsilon_{ij} \text{ i.i.d. Gumbel}
 
-    At tau to infinity the uniform matrix 1/n, at tau to 0 a permutation matrix, a sample of
-    `gumbel_matching`.
+    For tau to infinity a sample is the uniform matrix 1/n. For tau to 0 it is a permutation matrix,
+    a sample of `gumbel_matching`.
 
     Arguments:
         log_alpha: Scores X, any floating dtype, shape (\*, m, n).
@@ -191,12 +191,12 @@ def gumbel_matching(
     n_rows: int | Integer[Tensor, "*#batch"] | None = None,
     n_cols: int | Integer[Tensor, "*#batch"] | None = None,
 ) -> Int64[Tensor, "*sample_batch m"]:
-    r"""Samples of the Gumbel-Matching distribution: hard permutations.
+    r"""Draw samples of the Gumbel-Matching distribution: hard permutations.
 
     .. math:: M(X + s\,\varepsilon), \quad \varepsilon_{ij} \text{ i.i.d. Gumbel}
 
-    Not differentiable. ``gumbel_sinkhorn(..., hard=True)`` gives, from a generator in the same
-    state, the same permutations as matrices, with the gradient of Gumbel-Sinkhorn.
+    They have no gradient. ``gumbel_sinkhorn(..., hard=True)`` gives the same permutations, from a
+    generator in the same state, as matrices with the gradient of Gumbel-Sinkhorn.
 
     Arguments:
         log_alpha: Scores X, any floating dtype, shape (\*, m, n).
