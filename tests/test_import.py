@@ -25,7 +25,6 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 EXPENSIVE = (
     "PIL",
     "beartype",
-    "gradio",
     "hypothesis",
     "jaxtyping",
     "lightning",
@@ -45,7 +44,7 @@ EXPENSIVE = (
 )
 
 # What modules, and those below them, are of no use without.
-NEEDS = {"softperm.kernels.gpu": "triton", "softperm.program.app": "gradio"}
+NEEDS = {"softperm.kernels.gpu": "triton"}
 
 SOURCE = Path(__file__).parents[1] / "src" / "softperm"
 FLOORS = {
@@ -81,6 +80,7 @@ ROOMS = (
     "training",
     "report",
     "pieces",
+    "app",
     "solve",
     "reproduce",
     "evaluate",

@@ -35,8 +35,9 @@ for _ in range(2):
 
 
 def data_files() -> set[str]:
-    """The presets and pretrained networks, as paths in the package."""
-    paths = [*PACKAGE.glob("program/presets/*/*.yaml"), *PACKAGE.glob("pretrained/*/*")]
+    """Presets, pretrained networks and the files of the page, as paths in the package."""
+    patterns = ("program/presets/*/*.yaml", "pretrained/*/*", "program/app/static/*")
+    paths = [path for pattern in patterns for path in PACKAGE.glob(pattern)]
     return {path.relative_to(PACKAGE.parent).as_posix() for path in paths}
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from softperm._files import replacing
 from softperm.data import read_picture
 from softperm.nn import Puzzle, SinkhornNet
+from softperm.ops import matching
 from softperm.permutations import apply_permutation
 from softperm.plotting import plot_puzzles, save
 from softperm.program import pieces as picture_pieces
-from softperm.program.pieces import Verdict, all_alike, for_network, is_light, judge
+from softperm.program.pieces import Verdict, all_alike, as_image, is_light, judge, score
 from softperm.program.schema import require_within
 from softperm.program.training.config import LARGEST_SEED, Device, pick_device
 from softperm.program.training.find import find_run
@@ -75,9 +75,8 @@ def _free_name(folder: Path, stem: str, endings: tuple[str, ...]) -> Path:
 
 def _save_image(image: Tensor, path: Path) -> Path:
     """Write a uint8 image (C, H, W) as PNG."""
-    array = image.permute(1, 2, 0).squeeze(-1).numpy()
     with replacing(path) as temporary:
-        Image.fromarray(array).save(temporary)
+        as_image(image).save(temporary)
     return path
 
 
@@ -102,7 +101,6 @@ def _load_puzzle(run: Run) -> Puzzle:
     return model
 
 
-@torch.no_grad()
 def _solve(
     net: SinkhornNet,
     puzzle: Puzzle,
@@ -112,9 +110,8 @@ def _solve(
 ) -> _Solution:
     """Restore pieces, scrambled first where a generator is given."""
     given = pieces if generator is None else scramble(pieces, generator)[0]
-    device = next(net.parameters()).device
-    items = puzzle.normalise(for_network(given, puzzle, invert).to(device))
-    restored = apply_permutation(net(items)[1].cpu(), given)
+    perm = matching(score(net, puzzle, given, invert))
+    restored = apply_permutation(perm, given)
     if generator is None:
         return _Solution(None, given, restored, None)
     return _Solution(pieces, given, restored, judge(restored, pieces))
