@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
-from softperm import __version__
+import softperm
 from softperm.program.options import COMMANDS, Options
 from softperm.program.parser import unknown
 from softperm.program.presets import preset_file
@@ -37,7 +37,7 @@ def run(argv: Sequence[str]) -> int:
     if not argv or argv[0] in _HELP:
         print(_overview(), end="")
     elif argv[0] == "--version":
-        print(f"softperm {__version__}")
+        print(f"softperm {softperm.__version__}")
     elif argv[0] == "--env":
         from softperm.program.environment import report
 
