@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from importlib import import_module
@@ -68,6 +69,9 @@ def _find(argv: Sequence[str]) -> str:
         return f"{first} {second}"
     if second in _HELP:
         return first
+    if not second:
+        what = f"{first} needs a {_SECONDS[first]}: {' or '.join(seconds)}"
+        raise argparse.ArgumentError(None, what)
     raise unknown(f"{_SECONDS[first]} of {first}", second, seconds)
 
 
