@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
-from softperm import __version__
+import softperm
 from softperm.program.options import COMMANDS, Options
 from softperm.program.parser import unknown
 from softperm.program.presets import preset_file
@@ -37,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
     if not argv or argv[0] in _HELP:
         print(_overview(), end="")
     elif argv[0] == "--version":
-        print(f"softperm {__version__}")
+        print(f"softperm {softperm.__version__}")
     elif argv[0] == "--env":
         from softperm.program.environment import report
 
@@ -68,6 +69,9 @@ def _find(argv: Sequence[str]) -> str:
         return f"{first} {second}"
     if second in _HELP:
         return first
+    if not second:
+        what = f"{first} needs a {_SECONDS[first]}: {' or '.join(seconds)}"
+        raise argparse.ArgumentError(None, what)
     raise unknown(f"{_SECONDS[first]} of {first}", second, seconds)
 
 

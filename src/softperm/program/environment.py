@@ -6,7 +6,7 @@ import os
 import platform
 from importlib import metadata
 
-from softperm import __version__
+import softperm
 
 _PACKAGES = ("torch", "numpy", "scipy", "triton")
 _LEVELS = "level {} (on x86-64 0: v2, 1: v3 with AVX2, 2: v4 with AVX-512)"
@@ -14,7 +14,7 @@ _LEVELS = "level {} (on x86-64 0: v2, 1: v3 with AVX2, 2: v4 with AVX-512)"
 
 def report() -> str:
     """The environment, a line each."""
-    lines = {"softperm": __version__, "python": platform.python_version()}
+    lines = {"softperm": softperm.__version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:
             lines[name] = metadata.version(name)
