@@ -85,14 +85,13 @@ ROOMS = (
     "reproduce",
     "evaluate",
     "train",
-    "app",
-    "serve",
     "errors",
     "environment",
     "parser",
     "options",
     "commandline",
     "cli",
+    "demo",
 )
 
 

@@ -217,6 +217,19 @@ def _reproduce(table: str) -> Parser:
 
 def _app() -> Parser:
     parser = Parser("app", "", "Serve a page to play with, in the browser.", "softperm app")
+    group = parser.add_argument_group("server")
+    group.add_argument(
+        "--host",
+        metavar="NAME",
+        default="127.0.0.1",
+        help="name or address to listen on (default: 127.0.0.1, this machine alone)",
+    )
+    group.add_argument(
+        "--port", metavar="N", type=int, default=7860, help="0 for any that is free (default: 7860)"
+    )
+    group.add_argument(
+        "--no-browser", dest="open_browser", action="store_false", help="do not open the browser"
+    )
     _add_common(parser)
     return parser
 
@@ -244,5 +257,5 @@ COMMANDS = {
         "reproduce.command:reproduce",
         lambda: _reproduce("sorting"),
     ),
-    "app": Command("serve a page to play with, in the browser", "serve:serve", _app),
+    "app": Command("serve a page to play with, in the browser", "app:serve", _app),
 }

@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, command: str, usage: str, description: str, example: str) -> None:
         super().__init__(
             prog=f"softperm {command}",
-            usage=f"softperm {command} {usage}",
+            usage=f"softperm {command} {usage}".rstrip(),
             description=description,
             epilog=f"example:\n  {example}",
             formatter_class=_Formatter,
