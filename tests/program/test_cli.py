@@ -419,7 +419,7 @@ def test_presets_tell_what_they_reach(
             first = preset_file(task, name).read_text(encoding="utf-8").splitlines()[0]
             assert first == f"# softperm train {task} --preset {name}"
             assert re.search(
-                r"; \d+ (s|min); 0\.\d{3,4} (restored exactly|of the lists wrong)", text
+                r"; \d+ (s|min); [01]\.\d{3,4} (restored exactly|of the lists wrong)", text
             )
             assert f"  {name:<15} {text}\n" in printed
     assert max(map(len, printed.splitlines())) <= 80
