@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import softperm
-from softperm.program.options import COMMANDS, Options
+from softperm.program.options import COMMANDS, SETTINGS, Options
 from softperm.program.parser import unknown
 from softperm.program.presets import preset_file
 from softperm.program.schema import check
-from softperm.program.settings import CONFIGS, JigsawConfig, SortingConfig
-from softperm.program.training.config import TrainConfig
 from softperm.program.training.signals import handling, leave
 
 T = TypeVar("T")
-Settings = tuple[JigsawConfig | SortingConfig, TrainConfig]
+Settings = tuple[Any, ...]  # of the classes of the task
 
 _HELP = ("-h", "--help")
 _SECONDS = {"train": "task", "reproduce": "table"}  # what the second word of a command is
@@ -134,13 +132,12 @@ def _settings(task: str, options: Options) -> Settings:
     files = [Path(name) for name in options["config"]]
     if options["preset"]:
         files.insert(0, preset_file(task, options["preset"]))
-    kinds = (CONFIGS[task], TrainConfig)
     for path in files:
         from softperm.program.readers import read_yaml
 
-        values.update(check(read_yaml(path), path, *kinds))
+        values.update(check(read_yaml(path), path, *SETTINGS[task]))
     values.update(options)
-    return _make(kinds[0], values), _make(TrainConfig, values)
+    return tuple(_make(kind, values) for kind in SETTINGS[task])
 
 
 def _make(kind: type[T], values: Options) -> T:
@@ -151,6 +148,10 @@ def _make(kind: type[T], values: Options) -> T:
 
 def _of_the_run(task: str, folder: Path) -> Options:
     """The settings that a run was begun with."""
+    if task == "neurons":
+        with handling(leave):
+            from softperm.program.neurons.folder import read_config
+        return asdict(read_config(folder))
     with handling(leave):
         from softperm.program.training.run import Run
     run = Run(folder)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from softperm._pretrained import pretrained_names
+from softperm.program.neurons.config import METHODS, NeuronsConfig
 from softperm.program.parser import Parser, unknown
 from softperm.program.presets import preset_names
 from softperm.program.settings import CONFIGS, GROUPS
@@ -16,6 +17,16 @@ from softperm.program.training.config import Device, TrainConfig
 Options = dict[str, Any]
 
 _PICTURES = "pictures: PNG, JPEG, BMP or WebP"
+# The classes that make up the settings of a task.
+SETTINGS: dict[str, tuple[type, ...]] = {
+    **{task: (config, TrainConfig) for task, config in CONFIGS.items()},
+    "neurons": (NeuronsConfig,),
+}
+_NEURONS_GROUPS = {
+    "worms": ("data", "worms", "candidates", "eta", "known", "observed", "extra"),
+    "recordings": ("steps", "noise"),
+    "inference": ("method", "seed"),
+}
 _EXAMPLES = {"jigsaw": "digits-2x2", "sorting": "sorting-5"}
 _SIZES = {"jigsaw": ("pieces", "pieces per side"), "sorting": ("n", "numbers in a list")}
 
@@ -45,22 +56,41 @@ def _train(task: str) -> Parser:
         "Names may have dashes as well: --n-iters is --n_iters.",
         f"softperm train {task} --preset {_EXAMPLES[task]} --epochs 2",
     )
-    run = parser.add_argument_group("run")
-    run.add_argument(
-        "--preset", metavar="NAME", type=_preset(task), help=", ".join(preset_names(task))
+    _add_run_options(parser, task)
+    for title, names in GROUPS.items():
+        parser.add_settings(title, SETTINGS[task], names)
+    return parser
+
+
+def _train_neurons() -> Parser:
+    parser = Parser(
+        "train neurons",
+        "[--out DIR] [--resume] [options]",
+        "Simulate recordings of worms, and infer which neuron is which.\n"
+        "Settings are the defaults, over them the file, the options.",
+        "softperm train neurons --candidates 60 --worms 4",
     )
+    _add_run_options(parser, "neurons")
+    for title, names in _NEURONS_GROUPS.items():
+        parser.add_settings(title, SETTINGS["neurons"], names)
+    return parser
+
+
+def _add_run_options(parser: Parser, task: str) -> None:
+    run = parser.add_argument_group("run")
+    if presets := preset_names(task):
+        help_text = ", ".join(presets)
+        run.add_argument("--preset", metavar="NAME", type=_preset(task), help=help_text)
+    else:
+        parser.set_defaults(preset=None)
     run.add_argument(
         "--config", metavar="FILE", action="append", default=[], help="a YAML file of settings"
     )
-    run.add_argument(
-        "--out", metavar="DIR", help="folder of the run (default: runs/PRESET or runs/TASK)"
-    )
+    default = "runs/PRESET or runs/TASK" if presets else f"runs/{task}"
+    run.add_argument("--out", metavar="DIR", help=f"folder of the run (default: {default})")
     run.add_argument("--resume", action="store_true", help="go on with the run in the folder --out")
     run.add_argument("--print_config", action="store_true", help="print all settings and end")
     _add_help(run)
-    for title, names in GROUPS.items():
-        parser.add_settings(title, (CONFIGS[task], TrainConfig), names)
-    return parser
 
 
 def _preset(task: str) -> Callable[[str], str]:
@@ -215,6 +245,38 @@ def _reproduce(table: str) -> Parser:
     return parser
 
 
+def _reproduce_neurons() -> Parser:
+    parser = Parser(
+        "reproduce neurons",
+        "[options]",
+        "Simulate and infer the cells of the tables of worms' neurons. Finished ones\n"
+        "are kept: the same command goes on where it was stopped.",
+        "softperm reproduce neurons --quick",
+    )
+    group = parser.add_argument_group("cells")
+    group.add_argument("--cells", metavar="NAME", nargs="+", help="cells or tables (default: all)")
+    group.add_argument(
+        "--methods", choices=list(METHODS), nargs="+", help="which methods (default: all)"
+    )
+    group.add_argument(
+        "--seeds",
+        metavar="N",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="a simulated data set for each (default: 0)",
+    )
+    group.add_argument("--quick", action="store_true", help="a check: two cells, short recordings")
+    group.add_argument("--data", metavar="DIR", help="folder of the wiring's two tables")
+    group = parser.add_argument_group("results")
+    group.add_argument(
+        "--out", metavar="DIR", help="folder of runs and tables (default: runs/reproduce/neurons)"
+    )
+    group.add_argument("--docs", metavar="FILE", help="a document with markers for the tables")
+    _add_common(parser)
+    return parser
+
+
 def _app() -> Parser:
     parser = Parser("app", "", "Serve a page to play with, in the browser.", "softperm app")
     group = parser.add_argument_group("server")
@@ -243,6 +305,9 @@ COMMANDS = {
     "train sorting": Command(
         "train a network to sort numbers", "train:train", lambda: _train("sorting")
     ),
+    "train neurons": Command(
+        "infer which neuron of a worm is which", "worms:train", _train_neurons
+    ),
     "evaluate": Command("all metrics of a trained network", "evaluate:evaluate", _evaluate),
     "solve": Command("scramble and restore pictures", "solve:solve", _solve),
     "scramble": Command(
@@ -256,6 +321,9 @@ COMMANDS = {
         "the paper's table of sorted lists",
         "reproduce.command:reproduce",
         lambda: _reproduce("sorting"),
+    ),
+    "reproduce neurons": Command(
+        "the tables of worms' neurons", "worms:reproduce", _reproduce_neurons
     ),
     "app": Command("serve a page to play with, in the browser", "app:serve", _app),
 }

@@ -177,11 +177,11 @@ def write_tables(table: Table, results: Sequence[Result], path: Path) -> Path:
     return path
 
 
-def _markers(table: Table) -> tuple[str, str]:
+def _markers(table: str) -> tuple[str, str]:
     return f"<!-- reproduce {table} -->", f"<!-- end of reproduce {table} -->"
 
 
-def require_markers(table: Table, path: Path) -> None:
+def require_markers(table: str, path: Path) -> None:
     """Refuse a file that the table cannot be put into.
 
     Raises:
@@ -210,12 +210,16 @@ def update_docs(table: Table, results: Sequence[Result], path: Path) -> Path:
         ValueError: it has not one pair of markers.
         OSError: it cannot be read or written.
     """
+    grids = [grid.markdown() for grid in summary(table, results)]
+    return put_between_markers(table, "\n".join([notes(table, results) + "\n", *grids]), path)
+
+
+def put_between_markers(table: str, content: str, path: Path) -> Path:
+    """Put a text between the table's markers in a document; errors as `update_docs`."""
     require_markers(table, path)
     text = path.read_text(encoding="utf-8")
     start, end = _markers(table)
     before, rest = text.split(start)
     after = rest.split(end)[1]
-    grids = [grid.markdown() for grid in summary(table, results)]
-    content = "\n".join([start, "", notes(table, results) + "\n", *grids])
-    write_text(path, f"{before}{content}\n{end}{after}")
+    write_text(path, f"{before}{start}\n\n{content}\n{end}{after}")
     return path

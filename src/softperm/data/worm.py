@@ -1,0 +1,167 @@
+"""The wiring of the worm C. elegans: which of its 279 neurons is connected with which."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_TYPES, _CONNECTIONS = "NeuronType.csv", "NeuronConnect.csv"
+_CHEMICAL, _GAP_JUNCTION = ("S", "Sp"), "EJ"
+_N_NEURONS, _N_ENTRIES = 279, 2993  # of the worm, and so of a synthetic wiring
+_SPREAD = 0.75  # of the logarithms of degrees; gives hubs such as the worm has
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Neurons, where they lie, and how they are connected.
+
+    Arguments:
+        names: Names of the n neurons.
+        position: Where along the body each is, 0 at the head and 1 at the tail, float64, (n,).
+        adjacency: Whether neuron j acts on neuron i, bool, (n, n).
+        source: Where it comes from, in words.
+    """
+
+    names: tuple[str, ...]
+    position: Tensor
+    adjacency: Tensor
+    source: str
+
+    @property
+    def density(self) -> float:
+        """Share of the pairs that are connected."""
+        return self.adjacency.double().mean().item()
+
+
+def load_wiring(folder: str | Path | None = None) -> Wiring:
+    """The wiring of C. elegans from its two tables, or a synthetic one where they are not there.
+
+    Neuron j acts on i through a chemical synapse (types S and Sp, from the first neuron to the
+    second) or a gap junction (EJ, both ways). The tables are those of WormAtlas.
+
+    Arguments:
+        folder: Where NeuronType.csv and NeuronConnect.csv are. When omitted they are read from
+            $SOFTPERM_DATA/celegans; where that is not there, the wiring is `synthetic_wiring`.
+
+    Raises:
+        ValueError: a table is damaged.
+        OSError: a table is missing from a folder that was given.
+
+    Source: Varshney et al., "Structural properties of the C. elegans neuronal network", 2011.
+
+    Example:
+        >>> load_wiring("no/such/folder")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: no/such/folder must hold NeuronType.csv and NeuronConnect.csv
+    """
+    if folder is None:
+        folder = Path(os.environ.get("SOFTPERM_DATA", ""), "celegans")
+        if not os.environ.get("SOFTPERM_DATA") or not folder.is_dir():
+            return synthetic_wiring()
+    folder = Path(folder)
+    if not all((folder / name).is_file() for name in (_TYPES, _CONNECTIONS)):
+        raise FileNotFoundError(f"{folder} must hold {_TYPES} and {_CONNECTIONS}")
+    position = _read_positions(folder / _TYPES)
+    adjacency = _read_connections(folder / _CONNECTIONS, list(position))
+    values = torch.tensor(list(position.values()), dtype=torch.float64)
+    return Wiring(tuple(position), values, adjacency, "C. elegans")
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, list[str]]]:
+    """Number and fields of every line of a table below its header, which must begin as given."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.reader(file, strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no table: {error}") from error
+    header = tuple(field.strip() for field in lines[0][: len(columns)]) if lines else ()
+    if header != columns:
+        raise ValueError(f"{path} must begin with the columns {', '.join(columns)}")
+    rows = [(i, [field.strip() for field in line]) for i, line in enumerate(lines[1:], 2) if line]
+    for i, row in rows:
+        if len(row) < len(columns):
+            raise ValueError(f"{path}, line {i} must hold {', '.join(columns)}")
+    return rows
+
+
+def _read_positions(path: Path) -> dict[str, float]:
+    """Position of every neuron, in the order of the table."""
+    positions: dict[str, float] = {}
+    for i, (name, text, *_) in _rows(path, ("Neuron", "Soma Position")):
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 1:
+            raise ValueError(f"{path}, line {i}: position must be from 0 to 1, got {text[:40]!r}")
+        if not name or name in positions:
+            raise ValueError(f"{path}, line {i}: every neuron must be there once, got {name!r}")
+        positions[name] = value
+    if len(positions) < 2:
+        raise ValueError(f"{path} must hold at least 2 neurons, got {len(positions)}")
+    return positions
+
+
+def _read_connections(path: Path, names: list[str]) -> Tensor:
+    """The adjacency matrix; connections with what is no neuron of the list are left out."""
+    index = {name: i for i, name in enumerate(names)}
+    adjacency = torch.zeros(len(names), len(names), dtype=torch.bool)
+    for _, (first, second, kind, *_) in _rows(path, ("Neuron 1", "Neuron 2", "Type")):
+        if first not in index or second not in index:
+            continue
+        a, b = index[first], index[second]
+        if kind in (*_CHEMICAL, _GAP_JUNCTION):
+            adjacency[b, a] = True
+        if kind == _GAP_JUNCTION:
+            adjacency[a, b] = True
+    if not adjacency.any():
+        raise ValueError(f"{path} must hold connections between the neurons of {_TYPES}")
+    return adjacency
+
+
+def synthetic_wiring(
+    n_neurons: int = _N_NEURONS, n_entries: int = _N_ENTRIES, seed: int = 0
+) -> Wiring:
+    """A random wiring with hubs, of the worm's size and density when no numbers are given.
+
+    Every neuron lies on one random cycle, so that none is without connections. The other entries
+    are drawn without replacement, in proportion to in-strength times out-strength, both log-normal.
+
+    Arguments:
+        n_neurons: Number n of neurons, at least 2.
+        n_entries: Entries of the adjacency matrix, from n to n (n - 1); none is on the diagonal.
+        seed: Seed of all of it.
+
+    Raises:
+        ValueError: a number is out of range.
+
+    Example:
+        >>> wiring = synthetic_wiring()
+        >>> len(wiring.names), int(wiring.adjacency.sum())
+        (279, 2993)
+    """
+    n = n_neurons
+    if n < 2 or not n <= n_entries <= n * (n - 1):
+        raise ValueError(
+            f"n_neurons must be at least 2 and n_entries from n to n (n - 1), got {n} and "
+            f"{n_entries}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    position = torch.rand(n, generator=generator, dtype=torch.float64).sort().values
+    strength = _SPREAD * torch.randn(2, n, generator=generator)
+    noise = -torch.empty(n, n).exponential_(generator=generator).log()
+    score = strength[0][:, None] + strength[1] + noise  # the largest ones are such a draw
+    cycle = torch.randperm(n, generator=generator)
+    score[cycle, cycle.roll(1)] = torch.inf
+    score.fill_diagonal_(-torch.inf)
+    adjacency = torch.zeros(n * n, dtype=torch.bool)
+    adjacency[score.flatten().topk(n_entries).indices] = True
+    names = tuple(f"N{i:03d}" for i in range(n))
+    hundredths = (100 * position).round() / 100  # as the worm's are known
+    return Wiring(names, hundredths, adjacency.view(n, n), "a synthetic wiring, not C. elegans")

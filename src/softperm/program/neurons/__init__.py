@@ -1,0 +1,1 @@
+"""Which neuron is which: names for the neurons of worms, from their activity and the wiring."""
