@@ -4,6 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH_STAMP := .venv/.installed-bench
 INSTALL := $(BIN)/python -m pip install --quiet --editable
+BROWSER := for name in chromium chromium-browser google-chrome; do command -v $$name && break; done
 BUILT_FROM := pyproject.toml CMakeLists.txt $(CONSTRAINTS) $(wildcard src/softperm/kernels/cpu/src/*)
 
 # For what is installed and for what it is built with, which pip before 25.3 takes from the first.
@@ -11,7 +12,7 @@ export PIP_CONSTRAINT := $(CONSTRAINTS)
 export PIP_BUILD_CONSTRAINT := $(CONSTRAINTS)
 export CMAKE_BUILD_PARALLEL_LEVEL ?= 3
 
-.PHONY: help install demo test test-all check bench docs app clean
+.PHONY: help install demo test test-all test-app check bench docs app clean
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,15 +29,21 @@ $(BENCH_STAMP): $(STAMP)
 
 install: $(STAMP) ## make .venv with everything in it
 
-demo: $(STAMP) ## train on the embedded digits, evaluate, write pictures
+demo: $(STAMP) ## restore digits with trained networks, then train one
 	rm -rf runs/demo
-	$(BIN)/softperm train jigsaw --preset digits-2x2 --out runs/demo
+	$(BIN)/python -m softperm.program.demo --out runs/demo
 
 test: $(STAMP) ## run the tests but the slow ones
 	$(BIN)/pytest -q
 
 test-all: $(STAMP) ## run all tests
 	$(BIN)/pytest -q -m ''
+
+test-app: $(STAMP) ## test the page in Chromium, which root installs with apt where it is missing
+	@if ! $(BROWSER) && command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; \
+	fi || echo "chromium could not be installed: the tests of the page are skipped"
+	$(BIN)/pytest -q -rs -m browser tests/app
 
 check: $(STAMP) ## lint, format and type check
 	$(BIN)/ruff check .
@@ -56,7 +63,7 @@ docs: $(STAMP) ## build the documentation in site/
 	$(BIN)/mkdocs build --strict --quiet
 
 app: $(STAMP) ## serve the page to play with
-	$(BIN)/python -m softperm.program.app
+	$(BIN)/softperm app
 
 clean: ## remove what the other targets made
 	rm -rf .venv site runs dist .mypy_cache .ruff_cache .pytest_cache

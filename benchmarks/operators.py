@@ -128,7 +128,7 @@ def publish(tables: dict[str, report.Cells], results: dict[str, Results]) -> Non
     save(report.draw(panels), report.CHART)
     report.write_sections(
         {
-            "chart": f"![Time a matrix against n, both logarithmic]({report.CHART.name})",
+            "chart": f"![Time per matrix against n, both logarithmic]({report.CHART.name})",
             "machine": report.machine(PACKAGES),
         }
     )

@@ -153,7 +153,7 @@ def publish(tables: Mapping[str, Cells], results: Mapping[str, Results]) -> None
 
 
 def draw(panels: dict[str, dict[Size, dict[str, float]]]) -> Figure:
-    """Microseconds a matrix against n, both logarithmic, a line a contender."""
+    """Microseconds per matrix against n, both logarithmic, one line per contender."""
     figure = Figure(figsize=(6.2 * len(panels), 5.2), layout="constrained")
     for axes, (title, results) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         sizes = sorted(results, key=lambda size: size[1])
@@ -161,7 +161,7 @@ def draw(panels: dict[str, dict[Size, dict[str, float]]]) -> Figure:
             micros = [results[batch, n][name] / batch * 1e6 for batch, n in sizes]
             style = {"color": "black", "linewidth": 2.5} if name == OURS else {"color": f"C{i}"}
             axes.plot([n for _, n in sizes], micros, marker="o", markersize=4, label=name, **style)
-        axes.set(title=title, xlabel="n", ylabel="microseconds a matrix", xscale="log")
+        axes.set(title=title, xlabel="n", ylabel="microseconds per matrix", xscale="log")
         axes.set_yscale("log")
         axes.set_xticks([n for _, n in sizes], labels=[str(n) for _, n in sizes])
         axes.minorticks_off()

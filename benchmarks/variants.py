@@ -2,7 +2,7 @@
 
 Each is compared, in turns, with what would be done without it: the layout and the precision are
 forced by replacing what chooses them; where the choice is compiled in, sizes just below and above
-its limit are compared. Borrowed and own threads need processes of their own, which take turns.
+are compared. Borrowed and own threads need processes of their own, which take turns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from timing import limit_threads, medians
 
 import softperm
 from softperm.kernels import cpu
-from softperm.kernels.cpu import library
+from softperm.kernels.cpu import assignment, library
 from softperm.kernels.reference import Problem, Settings
 
 WITH, WITHOUT = "with", "without"
@@ -33,7 +33,8 @@ PRECISION_SIZES = ((64, 4), (64, 16), (64, 100), (16, 256), (2, 1000))
 LEVEL_SIZES = ((64, 16), (64, 100), (2, 1000))
 SHARED_SIZES = ((1, 1000), (1, 4096))
 THREAD_SIZES = ((64, 36), (64, 100), (2, 1000))
-FOUR_BATCH, LISTS_BATCH, LISTS_FROM = 64, 2, 320
+FOUR_BATCH = 64
+LISTS_SIZES = ((4, 500), (2, 1000), (2, 2000))
 LOW_TAU = 0.01
 Function = Callable[[], object]
 Results = dict[str, dict[str, float]]
@@ -163,9 +164,10 @@ class Bench:
         found = self.medians({str(n): match(FOUR_BATCH, n) for n in (3, 4, 5)})
         what = f"six ways for 4 x 4, not the mean of 3 x 3 and 5 x 5: {FOUR_BATCH} x 4"
         self.results[what] = {WITH: found["4"], WITHOUT: (found["3"] + found["5"]) / 2}
-        shorter, longer = LISTS_FROM - 1, LISTS_FROM + 1
-        what = f"lists of n = {longer}, not rows of n = {shorter}: {LISTS_BATCH} x {LISTS_FROM}"
-        self.pair(what, match(LISTS_BATCH, longer), match(LISTS_BATCH, shorter))
+        for size in LISTS_SIZES:
+            call = match(*size)
+            without = using({"_LISTS_ABOVE": size[1]}, call, assignment)
+            self.pair(f"lists of columns, not rows: {report.label(size)}", call, without)
 
     def threads(self) -> None:
         what = "threads borrowed from PyTorch, not our own"

@@ -49,6 +49,7 @@ typechecker = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True)
 
 def strict(function: Callable[..., Any]) -> Callable[..., Any]:
     """A copy of `function` that raises `jaxtyping.TypeCheckError` where its signature is broken."""
+    function = inspect.unwrap(function)
     assert isinstance(function, types.FunctionType)
     copy = types.FunctionType(
         function.__code__,
@@ -105,6 +106,19 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
         matcher = cpu if chosen == "cpu" else assignment
         patch.setattr(dispatch, "assignment_kernel", lambda: matcher)
         yield chosen
+
+
+@pytest.fixture(scope="module", params=[*BACKENDS, pytest.param("lists", marks=compiled)])
+def matcher(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What finds assignments: every backend in turn, and rows with lists of columns, which are
+    otherwise for large matrices.
+    """
+    kernel = assignment if request.param == "torch" else cpu
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, "assignment_kernel", lambda: kernel)
+        if request.param == "lists":
+            patch.setattr("softperm.kernels.cpu.assignment._LISTS_ABOVE", 0)
+        yield
 
 
 class _Poisoned:

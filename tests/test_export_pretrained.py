@@ -29,7 +29,8 @@ def finished(folder: Path, seed: int = 0) -> tuple[Run, Jigsaw, dict[str, float]
     """A run that somebody might have trained, with what it measured."""
     config = JigsawConfig("digits", 2, net="transformer", features=16, layers=1, gamma=0.5)
     run, task = Run(folder), Jigsaw(config)
-    run.create("jigsaw", task, config, TrainConfig(seed=7))
+    with run.create("jigsaw", task, config, TrainConfig(seed=7)):
+        pass
     torch.manual_seed(seed)
     net = task.make_net()
     run.save_weights(net)
@@ -50,7 +51,7 @@ def shelf(
 ) -> Path:
     """A folder of pretrained networks that holds the run, in place of the package's."""
     assert export(source[0], tmp_path / "shelf") == tmp_path / "shelf" / "digits-2x2"
-    monkeypatch.setattr("softperm.nn.pretrained._PRETRAINED", tmp_path / "shelf")
+    monkeypatch.setattr("softperm._pretrained._FOLDER", tmp_path / "shelf")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "shelf"
 
@@ -124,7 +125,9 @@ def test_neither_folder_nor_name(
     shelf: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command) == 1
-    wanted = "run must be the folder of a run or digits-2x2, got digits-9x9"
+    wanted = (
+        "run must be the folder of a run or digits-2x2, got digits-9x9: did you mean digits-2x2?"
+    )
     assert capsys.readouterr().err == f"softperm: error: {wanted}\n"
 
 
@@ -145,7 +148,8 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
         export(run, tmp_path / "shelf")
     config = SortingConfig(n_items=3, test_lists=10)
     sorting = Run(tmp_path / "sorting")
-    sorting.create("sorting", Sorting(config), config, TrainConfig())
+    with sorting.create("sorting", Sorting(config), config, TrainConfig()):
+        pass
     Result(Cell("sorting", "ours", 5, 0), "", 1, 1.0, {}).write(sorting.folder)
     with pytest.raises(ValueError, match="must hold a jigsaw run of mnist or digits"):
         export(sorting, tmp_path / "shelf")

@@ -11,20 +11,22 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import json, sys
 import torch
 before = set(sys.modules)
 import softperm
+for name in softperm.__all__:
+    getattr(softperm, name)
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 EXPENSIVE = (
     "PIL",
     "beartype",
-    "gradio",
     "hypothesis",
     "jaxtyping",
-    "jsonargparse",
     "lightning",
     "lightning_fabric",
     "matplotlib",
@@ -42,7 +44,7 @@ EXPENSIVE = (
 )
 
 # What modules, and those below them, are of no use without.
-NEEDS = {"softperm.kernels.gpu": "triton", "softperm.program.app": "gradio"}
+NEEDS = {"softperm.kernels.gpu": "triton"}
 
 SOURCE = Path(__file__).parents[1] / "src" / "softperm"
 FLOORS = {
@@ -50,6 +52,9 @@ FLOORS = {
     "_checks": 0,
     "_constraints": 0,
     "_files": 0,
+    "_pretrained": 0,
+    "_suggest": 0,
+    "_teach": 0,
     "_torch": 0,
     "_typing": 0,
     "kernels": 0,
@@ -70,16 +75,25 @@ ROOMS = (
     "schema",
     "readers",
     "presets",
+    "settings",
     "tasks",
     "training",
     "neurons",
     "report",
     "pieces",
+    "app",
     "solve",
     "reproduce",
-    "commands",
+    "evaluate",
+    "train",
+    "worms",
     "errors",
+    "environment",
+    "parser",
+    "options",
+    "commandline",
     "cli",
+    "demo",
 )
 
 
@@ -167,3 +181,35 @@ def test_every_public_name_exists() -> None:
 
     assert all(hasattr(softperm, name) for name in softperm.__all__)
     assert softperm.__all__ == sorted(softperm.__all__)
+    assert set(softperm.__all__) <= set(dir(softperm))
+    with pytest.raises(AttributeError, match="module 'softperm' has no attribute 'sinkhron'"):
+        _ = softperm.sinkhron  # type: ignore[attr-defined]
+
+
+LAZY = """
+import sys
+import softperm
+assert "torch" not in sys.modules
+{use}
+assert "torch" in sys.modules
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from softperm import *; sinkhorn, nn.Sinkhorn, random_permutation",
+        "softperm.ops.sinkhorn; softperm.permutations; softperm.data; softperm.plotting",
+        "import torch; torch.compile(lambda x: softperm.sinkhorn(x), backend='eager', "
+        "fullgraph=True)(torch.zeros(2, 2))",
+        "from torch.distributions import kl_divergence\n"
+        "from softperm.distributions import GumbelSinkhorn\n"
+        "import torch; q = GumbelSinkhorn(torch.zeros(2, 2)); assert kl_divergence(q, q) == 0",
+    ],
+    ids=["star", "modules", "compile", "divergence"],
+)
+def test_names_are_loaded_when_they_are_used(use: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LAZY.format(use=use)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

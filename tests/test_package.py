@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -33,8 +35,9 @@ for _ in range(2):
 
 
 def data_files() -> set[str]:
-    """The presets and pretrained networks, as paths in the package."""
-    paths = [*PACKAGE.glob("program/presets/*/*.yaml"), *PACKAGE.glob("pretrained/*/*")]
+    """Presets, pretrained networks and the files of the page, as paths in the package."""
+    patterns = ("program/presets/*/*.yaml", "pretrained/*/*", "program/app/static/*")
+    paths = [path for pattern in patterns for path in PACKAGE.glob(pattern)]
     return {path.relative_to(PACKAGE.parent).as_posix() for path in paths}
 
 
@@ -111,3 +114,18 @@ def test_a_wheel_with_kernels(tmp_path: Path) -> None:
     with ZipFile(wheel) as archive:
         assert archive.read(f"{LIBRARIES}level-0.so") != b"stale"
     assert wheel.stat().st_size < 5_000_000
+
+
+def test_declared_minimums_are_those_that_are_tested() -> None:
+    """Whatever pyproject.toml declares, constraints-minimum.txt pins to that release."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = list(project["dependencies"])
+    for extra in ("train", "app", "docs", "dev"):
+        wanted += project["optional-dependencies"][extra]
+    found = (re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", text) for text in wanted)
+    declared = {match[1]: match[2] for match in found if match}
+    lines = (ROOT / "constraints-minimum.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert pinned.keys() == declared.keys()
+    for name, version in declared.items():
+        assert f"{pinned[name].removesuffix('.*')}.".startswith(f"{version}."), name

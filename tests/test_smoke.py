@@ -19,7 +19,7 @@ from tests import references
 
 # All that the extras bring, each a module that must not be needed.
 EXTRAS = (
-    *("PIL", "gradio", "jsonargparse", "lightning_fabric", "matplotlib", "pooch", "rich"),
+    *("PIL", "lightning_fabric", "matplotlib", "pooch", "rich"),
     *("safetensors", "sklearn", "tensorboard", "yaml", "beartype", "hypothesis", "jaxtyping"),
 )
 SCRIPT = """

@@ -40,17 +40,17 @@ def apply_permutation(
         x: Items, shape (\*, m, ...) with any trailing shape; any dtype. Its leading dimensions
             broadcast against the batch dimensions of `P_or_perm`, aligned at the left.
         n_positions: Number n of positions, for indices; as many as items when omitted. Matrices
-            tell it themselves.
+            have their own.
 
     Returns:
         The items in order, shape (\*, n, ...). With indices the dtype is that of `x`; with
-        matrices the two dtypes are promoted, under `torch.autocast` as well.
+        matrices the two dtypes are promoted, also under `torch.autocast`.
 
     Raises:
         TypeError: `P_or_perm` is boolean or complex, or an argument is not a tensor, or
             `n_positions` not an int.
-        ValueError: the shapes do not fit, or a row of indices repeats a position or holds one that
-            there is not.
+        ValueError: the shapes do not fit, or a row of indices repeats a position or holds one out
+            of range.
 
     Example:
         >>> apply_permutation(torch.tensor([2, 0, 1]), torch.tensor([10, 20, 30]))

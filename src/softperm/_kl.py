@@ -1,16 +1,18 @@
-"""The Kullback-Leibler divergence between Gumbel-Sinkhorn distributions, registered with torch."""
+"""The Kullback-Leibler divergence between Gumbel-Sinkhorn distributions."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.distributions import register_kl
 
 from softperm._checks import shape_of
-from softperm.distributions import GumbelSinkhorn
 from softperm.kernels.reference import working_dtype
+
+if TYPE_CHECKING:
+    from softperm.distributions import GumbelSinkhorn
 
 __all__ = ["kl_gumbel_sinkhorn"]
 
@@ -73,18 +75,19 @@ def kl_gumbel_sinkhorn(q: GumbelSinkhorn, p: GumbelSinkhorn) -> Tensor:
         a = \frac{\tau_p\,s}{\tau\,s_p}, \quad
         \delta_{ij} = \frac{\tau_p X_{ij} / \tau - X^0_{ij}}{s_p}
 
-    with Euler's constant :math:`\gamma`. (Only where :math:`X^0 = 0` or the temperatures are equal
-    is it a function of :math:`X - X^0`.)
+    with Euler's constant :math:`\gamma`. (It is a function of :math:`X - X^0` only if
+    :math:`X^0 = 0` or the temperatures are equal.)
 
     It is the exact divergence of the matrices :math:`(X + s\,\varepsilon) / \tau` and
     :math:`(X^0 + s_p\,\varepsilon) / \tau_p`, of which Sinkhorn then makes the samples. A function
-    cannot bring two distributions further apart. So where both go through the same function, the
+    cannot bring two distributions further apart. So if both go through the same function, the
     divergence of the samples is **at most this**, and an evidence bound with it is a bound. The
-    function is the same where `n_iters`, `tol`, sums and sizes are, and with slack slack / tau.
+    function is the same if `n_iters`, `tol`, sums and sizes are the same, and with slack also
+    slack / tau.
 
-    Pairs that q forbids (-inf) are left out, as are those that do not count: they are no random
-    numbers. If p allows them, p given that they are forbidden is meant. A pair that q allows and p
-    forbids makes the divergence inf. Lines of slack have no noise and add nothing.
+    Pairs that q forbids (-inf) are left out, and so are those that do not count: they are no random
+    numbers. If p allows them, its distribution given that they are forbidden is meant. A pair that
+    q allows and p forbids makes the divergence inf. Lines of slack have no noise and add nothing.
 
     Computed in float64. It is finite wherever temperatures and noise scales are within a factor of
     1e100 of each other. What is beyond the largest number of the result counts as that number, and
@@ -128,6 +131,3 @@ def kl_gumbel_sinkhorn(q: GumbelSinkhorn, p: GumbelSinkhorn) -> Tensor:
     dtype = torch.promote_types(torch.promote_types(x.dtype, x0.dtype), torch.float32)
     total = total.clamp(max=torch.finfo(dtype).max).to(dtype)
     return total.masked_fill((allowed & impossible).flatten(-2).any(-1), torch.inf)
-
-
-register_kl(GumbelSinkhorn, GumbelSinkhorn)(kl_gumbel_sinkhorn)

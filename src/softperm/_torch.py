@@ -77,6 +77,9 @@ def is_plain(*tensors: Tensor) -> bool:
     return True
 
 
-def can_read_values(x: Tensor) -> bool:
+def can_read_values(*tensors: Tensor) -> bool:
     """Whether looking at the values costs no device synchronisation and breaks no tracing."""
-    return x.is_cpu and is_plain(x)
+    for x in tensors:
+        if not x.is_cpu:
+            return False
+    return is_plain(*tensors)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import constraints, register_kl
 
 from softperm._checks import (
     require_float_matrix,
@@ -23,7 +23,9 @@ from softperm._constraints import (
     partial_permutation,
     permutation,
 )
+from softperm._kl import kl_gumbel_sinkhorn
 from softperm._perturbed import Perturbed
+from softperm._teach import teaching
 from softperm._typing import SampleShape
 from softperm.kernels.reference import working_dtype
 from softperm.ops import gumbel_matching, gumbel_sinkhorn, matching, sinkhorn
@@ -86,6 +88,7 @@ class GumbelSinkhorn(Perturbed):
     arg_constraints = {"log_alpha": LogAlpha(), "tau": constraints.positive}
     has_rsample = True
 
+    @teaching
     def __init__(
         self,
         log_alpha: Tensor,
@@ -128,12 +131,13 @@ class GumbelSinkhorn(Perturbed):
     def support(self) -> constraints.Constraint:
         """Matrices of entries at least 0 whose columns sum to 1, in the rounding of their dtype.
 
-        With sums or slack columns have these sums; where there are more columns than rows, or not
-        all lines count, they sum to 1 at most.
+        With given sums or slack, columns have those sums. If there are more columns than rows, or
+        not all lines count, they sum to 1 at most.
 
-        Rows sum to n in all, and each to 1 only in the limit of many iterations. For n of 3 and
-        more no number of them keeps all rows of all samples within any distance of 1, because the
-        noise is unbounded: check samples with `DoublyStochastic(atol)`, at the distance you need.
+        All rows together sum to n, and each sums to 1 only in the limit of many iterations. For n
+        of 3 and more no number of iterations keeps all rows of all samples within any distance of
+        1, because the noise is unbounded. Check samples with `DoublyStochastic(atol)`, at the
+        distance you need.
         """
         scores = self.log_alpha.detach()
         if scores.numel() == 0:
@@ -166,7 +170,7 @@ class GumbelSinkhorn(Perturbed):
         generator: torch.Generator | None = None,
         hard: bool = False,
     ) -> Tensor:
-        """Differentiable samples, shape sample_shape + batch_shape + event_shape.
+        """Draw differentiable samples, shape sample_shape + batch_shape + event_shape.
 
         `hard` as in `gumbel_sinkhorn`: permutation matrices with the gradient of the soft ones.
         """
@@ -185,12 +189,12 @@ class GumbelSinkhorn(Perturbed):
     def sample(
         self, sample_shape: SampleShape = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Samples without a gradient, shape sample_shape + batch_shape + event_shape."""
+        """Draw samples without a gradient, shape sample_shape + batch_shape + event_shape."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> GumbelSinkhorn:
-        """The same distribution with its batch dimensions expanded to `batch_shape`."""
+        """Expand the batch dimensions to `batch_shape`."""
         new: GumbelSinkhorn = self._get_checked_instance(GumbelSinkhorn, _instance)  # type: ignore[no-untyped-call]
         batch_shape = torch.Size(batch_shape)
         new.log_alpha = self.log_alpha.expand(batch_shape + self.log_alpha.shape[-2:])
@@ -237,6 +241,7 @@ class GumbelMatching(Perturbed):
 
     arg_constraints = {"log_alpha": LogAlpha()}
 
+    @teaching
     def __init__(
         self,
         log_alpha: Tensor,
@@ -276,7 +281,10 @@ class GumbelMatching(Perturbed):
     def sample(
         self, sample_shape: SampleShape = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Permutation matrices, dtype of `log_alpha`, shape sample_shape + batch_shape + (m, n)."""
+        """Draw permutation matrices, dtype of `log_alpha`.
+
+        Their shape is sample_shape + batch_shape + (m, n).
+        """
         given: dict[str, Any] = self._given
         perm = gumbel_matching(
             self.log_alpha,
@@ -288,7 +296,7 @@ class GumbelMatching(Perturbed):
         return self._matrix(perm)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> GumbelMatching:
-        """The same distribution with its batch dimensions expanded to `batch_shape`."""
+        """Expand the batch dimensions to `batch_shape`."""
         new: GumbelMatching = self._get_checked_instance(GumbelMatching, _instance)  # type: ignore[no-untyped-call]
         batch_shape = torch.Size(batch_shape)
         new.log_alpha = self.log_alpha.expand(batch_shape + self.event_shape)
@@ -297,3 +305,6 @@ class GumbelMatching(Perturbed):
         super(GumbelMatching, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
+
+
+register_kl(GumbelSinkhorn, GumbelSinkhorn)(kl_gumbel_sinkhorn)

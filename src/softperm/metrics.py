@@ -1,4 +1,4 @@
-"""How far a predicted permutation is from the true one; one value a permutation.
+"""How far a predicted permutation is from the true one, with one value per permutation.
 
 With `labels`, items of the same label are interchangeable (two all-black puzzle pieces): of all
 permutations that put the same labels in the same positions, the one nearest to the target counts.
@@ -25,7 +25,7 @@ def kendall_tau(
     target: Integer[Tensor, "*#batch n"],
     labels: Integer[Tensor, "*#batch n"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    r"""Kendall's rank correlation between two permutations.
+    r"""Compute Kendall's rank correlation between two permutations.
 
     .. math:: \tau = 1 - \frac{4\,\#\{i < i' : \text{ordered differently}\}}{n (n - 1)}
 
@@ -58,7 +58,7 @@ def kendall_tau(
         perm = _order_within_labels(perm, target, labels)
     places = perm.gather(-1, invert_permutation(target))  # predicted places, in the true order
     inversions = torch.zeros(places.shape[:-1], dtype=torch.int64, device=places.device)
-    for i in range(n - 1):  # a loop over items keeps memory at O(n) a permutation
+    for i in range(n - 1):  # a loop over items keeps memory at O(n) per permutation
         inversions += (places[..., i + 1 :] < places[..., i : i + 1]).sum(-1)
     return 1 - 4 * inversions.to(torch.get_default_dtype()) / (n * (n - 1))
 
@@ -68,7 +68,7 @@ def prop_wrong(
     target: Integer[Tensor, "*#batch n"],
     labels: Integer[Tensor, "*#batch n"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    r"""The share of items at a wrong position.
+    r"""Compute the share of items at a wrong position.
 
     Arguments:
         perm: Predicted indices, shape (\*, n); -1 for an item without a position.
@@ -99,7 +99,9 @@ def prop_any_wrong(
     target: Integer[Tensor, "*#batch n"],
     labels: Integer[Tensor, "*#batch n"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    r"""1 where any item is at a wrong position, else 0; its mean is the share of such permutations.
+    r"""Mark permutations with any item at a wrong position: 1 for these, 0 for others.
+
+    The mean is the share of such permutations.
 
     Arguments:
         perm: Predicted indices, shape (\*, n); -1 for an item without a position.

@@ -26,6 +26,7 @@ from softperm._checks import (
     require_tensor,
     shape_of,
 )
+from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm._typing import Int64, Integer, Shaped
 
@@ -40,12 +41,13 @@ __all__ = [
 ]
 
 
+@teaching
 def permutation_matrix(
     perm: Integer[Tensor, "*batch m"],
     dtype: torch.dtype | None = None,
     n_positions: int | None = None,
 ) -> Shaped[Tensor, "*batch m n"]:
-    r"""The matrix of a permutation given as indices.
+    r"""Turn indices into permutation matrices.
 
     .. math:: P_{ij} = 1 \text{ if } \mathrm{perm}_i = j, \text{ else } 0
 
@@ -59,7 +61,7 @@ def permutation_matrix(
 
     Raises:
         TypeError: `perm` is not an integer tensor, or `n_positions` not an int.
-        ValueError: a row of `perm` repeats a position, or holds one that there is not.
+        ValueError: a row of `perm` repeats a position, or holds one out of range.
 
     Example:
         >>> permutation_matrix(torch.tensor([1, 2, 0]))
@@ -77,7 +79,7 @@ def permutation_matrix(
 
 
 def permutation_indices(P: Shaped[Tensor, "*batch m n"]) -> Int64[Tensor, "*batch m"]:
-    r"""The indices of a permutation given as a matrix: the inverse of `permutation_matrix`.
+    r"""Turn permutation matrices into indices: the inverse of `permutation_matrix`.
 
     Arguments:
         P: Permutation matrices, any real dtype, shape (\*, m, n). Rows and columns may be 0
@@ -118,7 +120,7 @@ def permutation_indices(P: Shaped[Tensor, "*batch m n"]) -> Int64[Tensor, "*batc
 def invert_permutation(
     perm: Integer[Tensor, "*batch m"], n_positions: int | None = None
 ) -> Int64[Tensor, "*batch n"]:
-    r"""The permutation that undoes `perm`: ``inverse[perm[i]] = i``.
+    r"""Invert a permutation: ``inverse[perm[i]] = i``.
 
     The inverse of a partial one says which item each position holds.
 
@@ -131,7 +133,7 @@ def invert_permutation(
 
     Raises:
         TypeError: `perm` is not an integer tensor, or `n_positions` not an int.
-        ValueError: a row of `perm` repeats a position, or holds one that there is not.
+        ValueError: a row of `perm` repeats a position, or holds one out of range.
 
     Example:
         >>> invert_permutation(torch.tensor([1, 2, 0]))
@@ -143,11 +145,12 @@ def invert_permutation(
 
 
 def permutation_from_order(order: Integer[Tensor, "*batch n"]) -> Int64[Tensor, "*batch n"]:
-    r"""The permutation that brings items into an order, as `torch.argsort` gives it.
+    r"""Turn an order, as `torch.argsort` gives it, into the permutation that makes it.
 
     .. math:: \mathrm{perm}_{\mathrm{order}_j} = j
 
-    It is the inverse of `order`, the same as ``invert_permutation(order)``.
+    An order names the item of each position, a permutation the position of each item: one is the
+    inverse of the other. Comparing the two raises no error, and means nothing.
 
     Arguments:
         order: The item of each position, integer, shape (\*, n).
@@ -176,7 +179,7 @@ def compose_permutations(
     b: Integer[Tensor, "*#batch m"],
     n_positions: int | None = None,
 ) -> Int64[Tensor, "*batch m"]:
-    r"""The permutation that applies `b` first, then `a`: ``c[i] = a[b[i]]``.
+    r"""Compose two permutations, `b` first, then `a`: ``c[i] = a[b[i]]``.
 
     An item that `b` or `a` leaves without a position has none: -1.
 
@@ -191,8 +194,7 @@ def compose_permutations(
 
     Raises:
         TypeError: an argument is not an integer tensor, or `n_positions` not an int.
-        ValueError: a row repeats a position, or holds one that there is not, or the shapes do not
-            fit.
+        ValueError: a row repeats a position, or holds one out of range, or the shapes do not fit.
 
     Example:
         >>> compose_permutations(torch.tensor([1, 0, 2]), torch.tensor([1, 2, 0]))
@@ -221,6 +223,7 @@ def compose_permutations(
     return places.gather(-1, torch.where(b < 0, middle, b.long()).expand(*batch, -1))
 
 
+@teaching
 def random_permutation(
     n: int,
     batch_shape: int | tuple[int, ...] = (),
@@ -228,7 +231,7 @@ def random_permutation(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Int64[Tensor, "*batch n"]:
-    r"""Independent permutations of n items, uniform over all n!.
+    r"""Draw permutations of n items, independent and uniform over all n!.
 
     Arguments:
         n: Number of items.
@@ -251,6 +254,6 @@ def random_permutation(
     if device is None and generator is not None:
         device = generator.device
     shape = (*as_sample_shape(batch_shape, "batch_shape"), n)
-    # 63 random bits a key: a tie, which would favour one order, is out of practical reach.
+    # 63 random bits per key: a tie, which would favour one order, is out of practical reach.
     keys = torch.randint(2**63 - 1, shape, generator=generator, device=device)
     return keys.argsort(-1)

@@ -49,12 +49,12 @@ def plot_puzzles(
     wrong: list[int] | None = None,
     captions: list[str] | None = None,
 ) -> Figure:
-    r"""Images in columns, such as original, scrambled and restored; a row a puzzle.
+    r"""Draw images in columns, such as original, scrambled and restored: one row per puzzle.
 
     Arguments:
-        columns: Title of every column and its images, uint8, shape (B, C, H, W) each. The lines
-            between the pieces are drawn in the column called "scrambled".
-        k: Pieces a side.
+        columns: Title of every column and its images, uint8, shape (B, C, H, W) each. The column
+            called "scrambled" gets lines between the pieces.
+        k: Pieces per side.
         wrong: Wrong pieces in every row, written below it.
         captions: What to write below every row instead.
 
@@ -83,7 +83,7 @@ def plot_puzzles(
 def plot_temperatures(
     log_alpha: Tensor, taus: tuple[float, ...] = (10.0, 1.0, 0.3, 0.1), n_iters: int = 50
 ) -> Figure:
-    r"""Sinkhorn matrices S(log_alpha / tau) at falling temperatures, and the matching beside them.
+    r"""Draw S(log_alpha / tau) at falling temperatures, and the matching beside it.
 
     Arguments:
         log_alpha: One score matrix, floating, shape (n, n).
@@ -113,10 +113,10 @@ def plot_temperatures(
 
 
 def plot_curves(rows: list[dict[str, float]]) -> Figure:
-    """Training loss and test errors against epochs.
+    """Draw training loss and test errors against epochs.
 
     Arguments:
-        rows: A row an epoch, with the columns "epoch", "loss", "kendall_tau", "prop_wrong" and
+        rows: One row per epoch, with the columns "epoch", "loss", "kendall_tau", "prop_wrong" and
             "prop_any_wrong".
 
     Returns:

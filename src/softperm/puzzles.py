@@ -23,7 +23,7 @@ def split(
 
     Arguments:
         images: Any dtype, shape (\*, C, H, W).
-        k: Pieces a side, at least 1.
+        k: Pieces per side, at least 1.
 
     Returns:
         Pieces, shape (\*, k * k, C, ceil(H / k), ceil(W / k)).
@@ -61,7 +61,7 @@ def assemble(
 
     Arguments:
         pieces: Any dtype, shape (\*, k * k, C, h, w).
-        k: Pieces a side, at least 1.
+        k: Pieces per side, at least 1.
         size: Height and width of the image before `split` padded it: the margins are cut off.
             Omitted, they stay.
 
@@ -129,7 +129,7 @@ def scramble(
 
 
 def identical_pieces(pieces: Shaped[Tensor, "*batch n c h w"]) -> Int64[Tensor, "*batch n"]:
-    r"""A label for every piece, shared exactly by the pieces of an image that are the same.
+    r"""Label every piece: pieces of an image have the same label if they are the same.
 
     Arguments:
         pieces: Any dtype, shape (\*, n, C, h, w).

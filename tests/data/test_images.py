@@ -32,6 +32,10 @@ def test_digits(options: dict[str, int]) -> None:
     assert_same(load_images("digits", **options), load_digits())
 
 
+def test_larger_digits() -> None:
+    assert_same(load_images("digits", size=28), load_digits(28))
+
+
 def test_mnist_comes_from_load_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SOFTPERM_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError) as expected:
@@ -60,8 +64,8 @@ def test_folder_options_are_passed_on(folder: Path, options: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("data", "options", "words"),
     [
-        ("digits", {"size": 9}, "size of digits is 8, got 9"),
-        ("digits", {"size": 0}, "size of digits is 8, got 0"),
+        ("digits", {"size": 9}, "size of digits is 8 or 28, got 9"),
+        ("digits", {"size": 0}, "size of digits is 8 or 28, got 0"),
         ("digits", {"channels": 3}, "channels of digits is 1, got 3"),
         ("mnist", {"size": 32}, "size of mnist is 28, got 32"),
         ("mnist", {"channels": 3}, "channels of mnist is 1, got 3"),

@@ -23,7 +23,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from softperm.data import load_mnist, mnist, read_idx
+from softperm.data import (
+    load_images,
+    load_mnist,
+    load_mnist_test,
+    load_test_images,
+    mnist,
+    read_idx,
+)
 
 NAMES = tuple(mnist._SHA256)
 
@@ -191,13 +198,28 @@ def test_environment_names_the_folder(
     files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOFTPERM_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/mnist must hold {NAMES[0]}"):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} must hold {NAMES[0]}"):
         load_mnist()
     write(files, tmp_path / "mnist")
+    assert load_mnist().train.shape == (5, 1, 4, 3)
+    monkeypatch.setenv("SOFTPERM_DATA", str(tmp_path / "mnist"))  # the folder itself will do
     assert load_mnist().train.shape == (5, 1, 4, 3)
     (tmp_path / "mnist" / NAMES[3]).unlink()
     with pytest.raises(FileNotFoundError, match=f"{tmp_path}/mnist must hold {NAMES[3]}"):
         load_mnist()
+
+
+def test_test_images_alone(
+    files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = load_mnist(write(files, tmp_path))
+    for name in NAMES[:2]:
+        (tmp_path / name).unlink()
+    monkeypatch.setenv("SOFTPERM_DATA", str(tmp_path))
+    for found in (load_mnist_test(tmp_path), load_mnist_test(), load_test_images("mnist")):
+        assert torch.equal(found, both.test)
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} must hold {NAMES[0]}"):
+        load_images("mnist")
 
 
 class Handler(SimpleHTTPRequestHandler):

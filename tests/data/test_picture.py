@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,22 @@ def test_transparency_shows_something(ink: int, ground: int, tmp_path: Path) -> 
     found = read_picture(tmp_path / "x.png")
     assert found[:, 3, 3].tolist() == [ink] * 3
     assert found[:, 0, 0].tolist() == [ground] * 3
+
+
+def test_open_files_are_read_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "x.webp"
+    Image.linear_gradient("L").resize((7, 5)).convert("RGB").save(path, lossless=True)
+    with path.open("rb") as file:
+        assert torch.equal(read_picture(file), read_picture(path))
+    with pytest.raises(ValueError, match="the file cannot be read as a picture: it is no PNG"):
+        read_picture(BytesIO(EPS))
+
+
+def test_the_number_of_pixels_can_be_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    Image.new("L", (300, 20)).save(path)
+    assert read_picture(path, most_pixels=6000).shape == (1, 20, 300)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])  # it is refused before its pixels are read
+    with pytest.raises(ValueError, match="it must have at most 5,999 pixels, got 300 x 20"):
+        read_picture(path, most_pixels=5999)

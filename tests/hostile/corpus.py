@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from softperm.program.tasks import JigsawConfig, SortingConfig, jigsaw, sorting
+from softperm.program import settings
+from softperm.program.settings import JigsawConfig, SortingConfig
 from softperm.program.training import config as training
 from softperm.program.training.config import TrainConfig
 from tests.hostile import files
 from tests.hostile.cases import Case, things
 
 RANGES: dict[type, dict[str, tuple[float, float]]] = {
-    JigsawConfig: jigsaw._RANGES,
-    SortingConfig: sorting._RANGES,
+    JigsawConfig: settings.JIGSAW_RANGES,
+    SortingConfig: settings.SORTING_RANGES,
     TrainConfig: training._RANGES,
 }
 TASK = {JigsawConfig: "jigsaw", SortingConfig: "sorting", TrainConfig: "sorting"}

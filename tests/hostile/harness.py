@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,9 +100,20 @@ class Program:
         out, err = (path.read_text() if path.exists() else "" for path in texts)
         return Outcome(code, out, err)
 
-    def first(self) -> int:
-        """The number of the process that ends first; it is still to be waited for."""
-        return self._ask({"first": True})
+    def wait_until_halted(self, pid: int) -> None:
+        """Wait until a process was halted by SIGSTOP."""
+        assert self._ask({"halted": pid}), "it ended"
+
+    def ends_before(self, pid: int, path: Path, text: str) -> bool:
+        """Whether a process ends before a file begins with a text; it is still to be waited for."""
+        deadline = time.monotonic() + 60
+        while not self._ask({"ended": pid}):
+            with contextlib.suppress(FileNotFoundError):
+                if path.read_text().startswith(text):
+                    return False
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        return True
 
     def run(self, cwd: Path, argv: list[str], **options: Any) -> Outcome:
         """Run a command to its end, whatever that is."""

@@ -84,8 +84,7 @@ def serve() -> None:
     from matplotlib.figure import Figure
 
     import softperm
-    import softperm.program.commands
-    import softperm.program.training.loop
+    import softperm.program.train
     from softperm.program import report
 
     # Pictures are written as ever, but not painted: that takes ten times as long as the rest.
@@ -97,9 +96,12 @@ def serve() -> None:
     ended: dict[int, int] = {}
     for line in sys.stdin:
         request = json.loads(line)
-        if "first" in request:
-            answer, status = os.wait()
-            ended[answer] = os.waitstatus_to_exitcode(status)
+        if "halted" in request:
+            answer = int(os.WIFSTOPPED(os.waitpid(request["halted"], os.WUNTRACED)[1]))
+        elif "ended" in request:
+            answer, status = os.waitpid(request["ended"], os.WNOHANG)
+            if answer:
+                ended[answer] = os.waitstatus_to_exitcode(status)
         elif "wait" in request:
             pid = request["wait"]
             if pid not in ended:

@@ -122,23 +122,61 @@ def test_the_folder_is_removed_while_training(program: Program, cwd: Path, repla
     assert [path.name for path in (cwd / "run").glob("*")] == []
 
 
+def require_told(outcome: Outcome) -> None:
+    """Told in a line that there is another."""
+    outcome.require_polite()
+    assert outcome.code in (1, 4)
+    assert "holds a run already" in outcome.err or "run is in use by process " in outcome.err
+
+
+def second_while_halted(program: Program, cwd: Path, at: int, argv: list[str]) -> None:
+    """One command is halted at a change, another runs meanwhile: who has the lock goes on, the
+    other is told.
+    """
+    halted = program.start(cwd, argv, action=int(signal.SIGSTOP), at=at, name="halted")
+    program.wait_until_halted(halted)
+    was_first = (cwd / "run" / ".lock").exists()
+    other = program.start(cwd, argv, name="other")
+    ended = program.ends_before(other, cwd / "run" / ".lock", f"process {other} ")
+    assert ended == was_first
+    (told, name), (runs, its_name) = (other, "other"), (halted, "halted")
+    if not was_first:
+        (told, name), (runs, its_name) = (halted, "halted"), (other, "other")
+        os.kill(halted, signal.SIGCONT)
+    require_told(program.wait(told, cwd, name))
+    os.kill(runs, signal.SIGTERM)
+    os.kill(runs, signal.SIGCONT)
+    outcome = program.wait(runs, cwd, its_name)
+    require_stopped(outcome, signal.SIGTERM)
+    assert outcome.code
+
+
+LONG = [*TRAIN, "--epochs", "100000"]
+
+
+@pytest.mark.parametrize("at", [1, 7, 13, 14, 18])
+def test_two_at_once(program: Program, cwd: Path, at: int) -> None:
+    """New ones: the folder of the first appears at change 13."""
+    second_while_halted(program, cwd, at, LONG)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_two_at_once_in_an_empty_folder(program: Program, cwd: Path, at: int) -> None:
+    (cwd / "run").mkdir()
+    second_while_halted(program, cwd, at, LONG)
+
+
 @pytest.mark.slow
-def test_two_at_once(program: Program, cwd: Path) -> None:
-    """Two that begin, and two that resume: one runs, one is told."""
-    long = [*TRAIN, "--epochs", "100000"]
-    for argv, codes in ((long, {1, 4}), (RESUME, {4})):
-        names = {program.start(cwd, argv, name=name): name for name in ("a", "b")}
-        done = program.first()
-        told = program.wait(done, cwd, names.pop(done))
-        told.require_polite()
-        assert told.code in codes
-        assert "holds a run already" in told.err or "run is in use by" in told.err
-        pid, name = names.popitem()
-        while not (cwd / "run" / ".lock").exists():
-            time.sleep(0.005)
-        time.sleep(0.3)
-        os.kill(pid, signal.SIGTERM)
-        assert program.wait(pid, cwd, name).code == 128 + signal.SIGTERM
+def test_two_at_once_whatever_the_moment(program: Program, tmp_path: Path) -> None:
+    for at in range(1, 40):
+        (tmp_path / str(at)).mkdir()
+        second_while_halted(program, tmp_path / str(at), at, LONG)
+
+
+def test_two_that_resume(program: Program, cwd: Path) -> None:
+    pid = program.start(cwd, LONG, action=int(signal.SIGTERM), at=30)
+    require_stopped(program.wait(pid, cwd), signal.SIGTERM)
+    second_while_halted(program, cwd, 4, RESUME)
 
 
 @pytest.mark.slow

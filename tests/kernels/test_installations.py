@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import softperm
+from softperm.kernels.cpu import library
 from tests.conftest import compiled
 
 PACKAGE = Path(softperm.__file__).parent
@@ -126,3 +127,11 @@ def test_no_place_to_write_is_needed(tmp_path: Path) -> None:
     finally:
         for path in (place, *place.rglob("*")):
             path.chmod(0o755)
+
+
+@compiled
+def test_a_library_of_another_version_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert library._library.__wrapped__() is not None
+    monkeypatch.setattr(library, "LAYOUT", 0)
+    with pytest.warns(UserWarning, match=r"compiled kernels are missing, or of another version"):
+        assert library._library.__wrapped__() is None

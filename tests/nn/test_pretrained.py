@@ -97,7 +97,7 @@ def test_unknown_names_are_refused(wrong: str) -> None:
 
 def test_missing_safetensors_is_explained(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'softperm\[train\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[train\]'"):
         load_pretrained(name)
 
 

@@ -56,7 +56,7 @@ def test_other_pieces_are_refused() -> None:
     ("changes", "error", "words"),
     [
         ({"pieces": 0}, ValueError, "pieces must be at least 1, got 0"),
-        ({"pieces": 9}, ValueError, "pieces must be at most the pixels of a side, 8, got 9"),
+        ({"pieces": 9}, ValueError, "pieces must be at most the pixels per side, 8, got 9"),
         ({"pieces": "2"}, TypeError, "pieces must be an int, got str"),
         ({"height": 0}, ValueError, "height must be at least 1"),
         ({"net": "gan"}, ValueError, "net must be conv or transformer, got 'gan'"),

@@ -17,7 +17,7 @@ from torch import Tensor
 from softperm import matching, permutation_matrix
 from tests import references
 
-pytestmark = pytest.mark.usefixtures("backend")
+pytestmark = pytest.mark.usefixtures("matcher")
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 SQUARES = st.integers(1, 4).flatmap(
     lambda n: arrays(np.float64, (n, n), elements=st.floats(-100, 100))

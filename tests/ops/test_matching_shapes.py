@@ -16,7 +16,7 @@ from softperm import matching, matching_list
 from tests import references
 from tests.references_shapes import best_by_scipy, best_total, total_score
 
-pytestmark = pytest.mark.usefixtures("backend")
+pytestmark = pytest.mark.usefixtures("matcher")
 INF = torch.inf
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 SMALL = st.integers(0, 4)
@@ -262,3 +262,22 @@ class TestLists:
 def test_errors(given: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         matching(torch.zeros(2, 3, 5), **given)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(4, 4), (5, 7), (17, 33), (40, 3)])
+def test_no_wrong_score_is_missed(dtype: torch.dtype, shape: tuple[int, int]) -> None:
+    m, n = shape
+    x = torch.randn(2, m, n, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    n_cols = torch.tensor([n, n - 1])
+    for place in range(m * n):
+        for wrong in (torch.nan, INF):
+            y = x.clone()
+            y[1].view(-1)[place] = wrong
+            with pytest.raises(ValueError, match=r"log_alpha must be finite or -inf"):
+                matching(y)
+            if place % n < n - 1:
+                with pytest.raises(ValueError, match=r"log_alpha must be finite or -inf"):
+                    matching(y, n_cols=n_cols)
+            else:
+                matching(y, n_cols=n_cols)

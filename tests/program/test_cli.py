@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from softperm.program.cli import main
-from softperm.program.presets import preset_names
+from softperm.program.options import COMMANDS
+from softperm.program.presets import preset_file, preset_names
 from softperm.program.training.run import Run
 
 SOFTPERM = Path(sys.executable).with_name("softperm")
@@ -26,6 +31,16 @@ QUICK = ("--data", "digits", "--kernel_size", "3", "--device", "cpu")
 def softperm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [str(SOFTPERM), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+@contextmanager
+def ended() -> Iterator[list[object]]:
+    """The exit code, returned or raised as that of argparse's help is."""
+    codes: list[object] = []
+    try:
+        yield codes
+    except SystemExit as end:
+        codes.append(end.code)
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +77,11 @@ def test_run_folder_is_complete(run: Path) -> None:
     assert list((run / "tensorboard").iterdir())
 
 
-def test_evaluate_prints_every_metric(run: Path) -> None:
-    done = softperm("evaluate", run)
-    assert done.returncode == 0, done.stderr
-    last = done.stdout.splitlines()[-1]
+def test_evaluate_prints_every_metric(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", str(run)]) == 0
+    printed = capsys.readouterr().out
+    last = printed.splitlines()[-1]
     values = {name: float(value) for name, value in re.findall(r"(\w+) ([\d.]+)", last)}
     assert set(values) == {
         "kendall_tau",
@@ -80,13 +96,12 @@ def test_evaluate_prints_every_metric(run: Path) -> None:
     }
     row = Run(run).read_metrics()[-1]
     assert all(values[name] == pytest.approx(row[name], abs=6e-5) for name in values)
-    assert "up to identical pieces" in done.stdout
+    assert "up to identical pieces" in printed
 
 
 def test_solve_writes_the_pictures(run: Path, picture: Path, tmp_path: Path) -> None:
     out = tmp_path / "solved"
-    done = softperm("solve", run, picture, picture, "--out", out)
-    assert done.returncode == 0, done.stderr
+    assert main(["solve", str(run), str(picture), str(picture), "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {
         "seven.png",
         "seven-restored.png",
@@ -118,7 +133,10 @@ def test_resume_with_the_same_settings_or_none(run: Path) -> None:
     assert (run / "model.safetensors").read_bytes() == before
 
 
-@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGINT])
+# Others are sent in tests/hostile, where a command costs no new interpreter.
+@pytest.mark.parametrize(
+    "sig", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_interrupted_and_resumed_run_has_the_same_weights(
     run: Path, tmp_path: Path, sig: signal.Signals
 ) -> None:
@@ -137,8 +155,7 @@ def test_interrupted_and_resumed_run_has_the_same_weights(
         process.send_signal(sig)
         process.communicate()
     assert process.returncode != 0, "the run ended before it could be interrupted"
-    done = softperm("train", "jigsaw", "--out", out, "--resume")
-    assert done.returncode == 0, done.stderr
+    assert main(["train", "jigsaw", "--out", str(out), "--resume"]) == 0
     mine, whole = load_file(out / "model.safetensors"), load_file(run / "model.safetensors")
     assert all(torch.equal(mine[name], whole[name]) for name in whole)
 
@@ -163,15 +180,12 @@ def test_train_sorting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_presets_parse(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert preset_names(task)
     for name in preset_names(task):
-        with pytest.raises(SystemExit) as end:
-            main(["train", task, "--preset", name, "--print_config"])
-        assert end.value.code == 0
+        assert main(["train", task, "--preset", name, "--print_config"]) == 0
         assert "batch_size" in capsys.readouterr().out
 
 
 def test_tutorial_preset_is_the_tutorial(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["train", "jigsaw", "--preset", "tutorial-2x2", "--print_config"])
+    assert main(["train", "jigsaw", "--preset", "tutorial-2x2", "--print_config"]) == 0
     printed = capsys.readouterr().out.splitlines()
     for line in (
         "data: mnist",
@@ -193,23 +207,29 @@ def test_tutorial_preset_is_the_tutorial(capsys: pytest.CaptureFixture[str]) -> 
     [
         [],
         ["train"],
-        ["train", "jigsaw"],
-        ["evaluate"],
-        ["solve"],
         ["reproduce"],
-        ["reproduce", "jigsaw"],
-        ["reproduce", "sorting"],
+        *(name.split() for name in COMMANDS),
     ],
 )
-def test_help_exits_with_zero(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main([*command, "--help"])
-    assert end.value.code == 0
-    assert "usage: softperm" in capsys.readouterr().out
+def test_help_exits_with_zero_and_fits_the_terminal(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with ended() as end:
+        end.append(main([*command, "--help"]))
+    assert end == [0]
+    text = capsys.readouterr().out
+    assert "usage: softperm" in text
+    assert max(map(len, text.splitlines())) < 80
+
+
+def test_alone_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for name in COMMANDS)
 
 
 BAD = [
-    ([], "command"),
     (["fly"], "fly"),
     (["train"], "task"),
     (["train", "chess"], "chess"),
@@ -225,14 +245,14 @@ BAD = [
     (["train", "jigsaw", "--precision", "8"], "precision"),
     (["train", "jigsaw", "--schedule", "random"], "schedule"),
     (["train", "jigsaw", "--deterministic", "perhaps"], "deterministic"),
-    (["evaluate"], "run"),
+    (["evaluate"], "RUN"),
     (["evaluate", "nothing-here"], "nothing-here"),
     (["evaluate", "nothing-here", "--device", "abacus"], "device"),
     (["solve", "nothing-here", "x.png"], "nothing-here"),
-    (["solve", "nothing-here"], "images"),
+    (["solve", "nothing-here"], "IMAGE"),
     (["solve", "nothing-here", "x.png", "--seed", "x"], "seed"),
     (["solve", "mnist-2x2", "missing.png"], "missing.png"),
-    (["scramble"], "images"),
+    (["scramble"], "IMAGE"),
     (["scramble", "missing.png"], "missing.png"),
     (["scramble", "missing.png", "--seed", "-1"], "seed"),
     (["scramble", "missing.png", "--pieces", "1"], "pieces"),
@@ -328,3 +348,131 @@ def test_wrong_pictures_and_folders(
     ):
         assert main(arguments) == 1
         assert name in capsys.readouterr().err
+
+
+def test_dashes_are_as_good_as_underscores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for spelling in ("--n-iters", "--n_iters"):
+        assert main(["train", "jigsaw", spelling, "7", "--print-config"]) == 0
+        assert "n_iters: 7" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["tarin"], "unknown command tarin: did you mean train?"),
+        (["train"], "error: train needs a task: jigsaw or sorting\n"),
+        (["train", "jigsw"], "unknown task of train jigsw: did you mean jigsaw?"),
+        (["train", "jigsaw", "--eposch=2"], "unknown option --eposch: did you mean --epochs?"),
+        (["train", "jigsaw", "--epoch", "2"], "unknown option --epoch: did you mean --epochs?"),
+        (["train", "jigsaw", "--pre", "x"], "unknown option --pre: did you mean --"),
+        (["train", "sorting", "--zzzz", "x"], "unknown option --zzzz: softperm train sorting --h"),
+        (["train", "jigsaw", "--preset", "paper2x2"], "paper2x2: did you mean paper-2x2?"),
+        (["solve", "mnist-33", "x.png"], "got mnist-33: did you mean mnist-3x3?"),
+        (["evaluate", "x", "--jason"], "unknown option --jason: did you mean --json?"),
+        (["--verison"], "unknown option --verison: did you mean --version?"),
+    ],
+)
+def test_near_misses_are_named_and_nothing_is_guessed(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) in (1, 2)
+    assert meant in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["train", "jigsaw", "--help"],
+        ["solve", "--help"],
+        ["presets"],
+        ["--version"],
+        ["train", "jigsaw", "--preset", "paper-2x2", "--print_config"],
+        ["train", "jigsaw", "--n-iters", "0"],
+        ["train", "jigsaw", "--preset", "nope"],
+    ],
+)
+def test_what_needs_no_torch_does_not_wait_for_it(arguments: list[str]) -> None:
+    script = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"  # importing it would fail
+        "from softperm.program.cli import main\n"
+        f"sys.exit(main({arguments}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode in (0, 1, 2)
+    assert "torch" not in done.stdout + done.stderr
+
+
+def test_presets_tell_what_they_reach(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["presets", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert main(["presets"]) == 0
+    printed = capsys.readouterr().out
+    for task in ("jigsaw", "sorting"):
+        assert list(found[task]) == preset_names(task)
+        for name, text in found[task].items():
+            first = preset_file(task, name).read_text(encoding="utf-8").splitlines()[0]
+            assert first == f"# softperm train {task} --preset {name}"
+            assert re.search(
+                r"; \d+ (s|min); [01]\.\d{3,4} (restored exactly|of the lists wrong)", text
+            )
+            assert f"  {name:<15} {text}\n" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_json_is_one_object_and_nothing_else(
+    run: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    row = Run(run).read_metrics()[-1]
+    assert found["run"] == str(run)
+    assert all(found["metrics"][name] == pytest.approx(row[name]) for name in found["metrics"])
+    assert all(Path(path).exists() for path in found["pictures"])
+    argv = ["solve", str(run), str(picture), "--out", str(tmp_path / "o"), "--json"]
+    assert main(argv) == 0
+    (solved,) = json.loads(capsys.readouterr().out)["pictures"]
+    assert solved["picture"] == str(picture)
+    assert 0 <= solved["wrong_pieces"] <= 4
+    assert Path(solved["restored"]).exists()
+    assert Path(solved["figure"]).exists()
+    assert main(["evaluate", "nothing-here", "--json"]) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_the_environment_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--env"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["torch"] == metadata.version("torch")
+    assert {"softperm", "python", "numpy", "scipy", "triton", "system", "kernels", "cuda"} <= {
+        *lines
+    }
+    assert lines["threads"] == f"{torch.get_num_threads()} of torch"
+
+
+def test_the_page_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr("runpy.run_module", lambda name, **how: started.append((name, how)))
+    assert main(["app"]) == 0
+    assert started == [("softperm.program.app", {"run_name": "__main__"})]
+
+
+@pytest.mark.skipif("SOFTPERM_DATA" not in os.environ, reason="SOFTPERM_DATA is not set")
+def test_a_pretrained_network_is_evaluated_without_training_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    for path in (Path(os.environ["SOFTPERM_DATA"]) / "mnist").glob("t10k-*"):
+        (tmp_path / "here" / path.name).symlink_to(path)
+    monkeypatch.setenv("SOFTPERM_DATA", str(tmp_path / "here"))
+    assert main(["evaluate", "mnist-2x2", "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("evaluating on cpu: mnist in 2x2 pieces, transformer net of ")
+    assert "exact_reconstruction 0.9996" in lines[-1]

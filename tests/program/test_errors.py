@@ -39,7 +39,7 @@ def outcome(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[i
         (TypeError("n must be an int"), 1, "n must be an int"),
         (FileNotFoundError(errno.ENOENT, "No such file", "x.png"), 1, "x.png"),
         (PermissionError(errno.EACCES, "Permission denied", "run"), 1, "run"),
-        (ModuleNotFoundError("no", name="jsonargparse"), 1, "pip install 'softperm[train]'"),
+        (ModuleNotFoundError("no", name="safetensors"), 1, "pip install '.[train]'"),
         (argparse.ArgumentError(None, "unrecognized arguments"), 2, "unrecognized"),
         (OSError(errno.ENOSPC, "No space left", "run/x"), 3, "no room on the disk"),
         (OSError(errno.EFBIG, "File too large", "run/x"), 3, "no room on the disk"),

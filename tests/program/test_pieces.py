@@ -13,6 +13,7 @@ from softperm.program.pieces import (
     all_alike,
     cut,
     for_network,
+    interchangeable,
     is_light,
     judge,
 )
@@ -109,6 +110,15 @@ def test_verdicts(levels: tuple[int, ...], words: str) -> None:
 def test_alike_up_to_the_tolerance() -> None:
     for level, alike in ((0, True), (TOLERANCE, True), (TOLERANCE + 1, False)):
         assert all_alike(pieces_that_differ_by(0, level)[1]) == alike
+
+
+def test_interchangeable_is_what_judge_calls_right(generator: torch.Generator) -> None:
+    pieces = torch.randint(0, 3, (6, 1, 1, 2), generator=generator).mul(TOLERANCE).to(torch.uint8)
+    fits = interchangeable(pieces)
+    assert 0 < fits.sum() < 36
+    for i in range(6):
+        for j in range(6):
+            assert fits[i, j] == (judge(pieces[i : i + 1], pieces[j : j + 1]).wrong == 0)
 
 
 def test_light_backgrounds_are_noticed_where_the_network_knows_dark_ones() -> None:

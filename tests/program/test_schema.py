@@ -15,8 +15,8 @@ from softperm.nn import Puzzle
 from softperm.program.presets import preset_file, preset_names
 from softperm.program.readers import read_json, read_text, read_yaml
 from softperm.program.schema import build, check, require_within, shorten
+from softperm.program.settings import CONFIGS
 from softperm.program.training.config import TrainConfig
-from softperm.program.training.run import TASKS
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ def test_whatever_is_read_makes_an_object_or_a_value_error(values: dict[str, Any
         assert build(Puzzle, asdict(made), "it") == made
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", CONFIGS)
 def test_every_preset_fits(task: str) -> None:
-    kinds = (TASKS[task][0], TrainConfig)
+    kinds = (CONFIGS[task], TrainConfig)
     for name in preset_names(task):
         path = preset_file(task, name)
         assert check(read_yaml(path), path, *kinds)

@@ -4,8 +4,8 @@ from softperm.data.augment import shift_images
 from softperm.data.digits import load_digits
 from softperm.data.folder import load_folder
 from softperm.data.imagedata import ImageData, channel_statistics
-from softperm.data.images import load_images
-from softperm.data.mnist import load_mnist, read_idx
+from softperm.data.images import load_images, load_test_images
+from softperm.data.mnist import load_mnist, load_mnist_test, read_idx
 from softperm.data.numbers import uniform_lists
 from softperm.data.picture import read_image, read_picture
 
@@ -16,6 +16,8 @@ __all__ = [
     "load_folder",
     "load_images",
     "load_mnist",
+    "load_mnist_test",
+    "load_test_images",
     "read_idx",
     "read_image",
     "read_picture",

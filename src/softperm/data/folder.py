@@ -27,11 +27,11 @@ def load_folder(
     test_fraction: float = 0.1,
     seed: int = 0,
 ) -> ImageData:
-    """All pictures in a folder and its subfolders.
+    """Load all pictures in a folder and its subfolders.
 
-    Subfolders `train` and `test`, when both are there, are the split; otherwise a share of the
-    pictures is drawn for the test. Pictures that cannot be read are named in a warning of the
-    logger "softperm" and skipped.
+    Subfolders `train` and `test`, if there are both, are the split. Otherwise a share of the
+    pictures is drawn for the test. Pictures that cannot be read are skipped, and the logger
+    "softperm" names them in a warning.
 
     Arguments:
         folder: Where the pictures are (PNG, JPEG, BMP, WebP), found at any depth.

@@ -51,7 +51,7 @@ def require_images(images: Tensor, name: str) -> None:
 def channel_statistics(
     images: Tensor, gamma: float = 1.0
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of every channel of uint8 images (N, C, H, W).
+    """Compute mean and standard deviation per channel of uint8 images (N, C, H, W).
 
     They are those of pixel values in [0, 1] to the power `gamma`; the deviation of a constant
     channel is given as 1.

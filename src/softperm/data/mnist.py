@@ -40,7 +40,7 @@ _PART = 2**20  # bytes read at a time, so that no more memory is taken than the 
 
 
 def read_idx(path: str | Path) -> Tensor:
-    """The array in an IDX file of unsigned bytes with 1 or 3 dimensions, gzipped or not.
+    """Read an IDX file of unsigned bytes with 1 or 3 dimensions, gzipped or not.
 
     Arguments:
         path: The file; whether it is gzipped is seen from its content.
@@ -109,12 +109,12 @@ def _idx_shape(magic: bytes, file: IO[bytes], path: Path) -> list[int]:
 
 
 def load_mnist(folder: str | Path | None = None) -> ImageData:
-    """MNIST: 60,000 training and 10,000 test images of 28 x 28 grey pixels.
+    """Load MNIST: 60,000 training and 10,000 test images of 28 x 28 grey pixels.
 
     Arguments:
         folder: Where the four IDX files are, gzipped or not. When omitted they are read from
-            $SOFTPERM_DATA/mnist if that variable is set, and otherwise downloaded once, with
-            checksums, into the user's cache.
+            the folder $SOFTPERM_DATA, or mnist in it, if that variable is set, and otherwise
+            downloaded once, with checksums, into the user's cache.
 
     Returns:
         The images, with the usual mean 0.1307 and standard deviation 0.3081.
@@ -129,15 +129,37 @@ def load_mnist(folder: str | Path | None = None) -> ImageData:
         ...
         FileNotFoundError: no/such/folder must hold train-images-idx3-ubyte.gz, zipped or not
     """
-    if folder is None and os.environ.get("SOFTPERM_DATA"):
-        folder = Path(os.environ["SOFTPERM_DATA"]) / "mnist"
-    paths = [_download(name) if folder is None else _find(Path(folder), name) for name in _SHA256]
-    train, test = (_read_part(*paths[i : i + 2]) for i in (0, 2))
-    return ImageData(train, test, (0.1307,), (0.3081,))
+    return ImageData(_read_part(folder, "train"), load_mnist_test(folder), (0.1307,), (0.3081,))
 
 
-def _read_part(image_path: Path, label_path: Path) -> Tensor:
+def load_mnist_test(folder: str | Path | None = None) -> Tensor:
+    """The test images of MNIST alone, uint8, (10000, 1, 28, 28).
+
+    Arguments:
+        folder: As in `load_mnist`; the files of the training images need not be there.
+
+    Raises:
+        ValueError, OSError: as `load_mnist`.
+    """
+    return _read_part(folder, "t10k")
+
+
+def _folder_of_the_user() -> Path | None:
+    """$SOFTPERM_DATA, or the folder mnist in it; None where the variable is not set."""
+    named = os.environ.get("SOFTPERM_DATA")
+    if not named:
+        return None
+    inside = Path(named, "mnist")
+    return inside if inside.is_dir() else Path(named)
+
+
+def _read_part(folder: str | Path | None, part: str) -> Tensor:
     """Images with a channel dimension; the labels only prove that the files belong together."""
+    folder = _folder_of_the_user() if folder is None else Path(folder)
+    names = (name for name in _SHA256 if name.startswith(part))
+    image_path, label_path = (
+        _download(name) if folder is None else _find(folder, name) for name in names
+    )
     images, labels = read_idx(image_path), read_idx(label_path)
     if images.dim() != 3:
         raise ValueError(f"{image_path} must hold images (n, H, W), got shape {shape_of(images)}")
@@ -176,5 +198,5 @@ def _download(name: str) -> Path:
             failures.append(f"{base}: {type(error).__name__}")
     raise OSError(
         f"cannot download {name} ({', '.join(failures)}); set SOFTPERM_DATA to a folder that holds "
-        f"mnist/{name}"
+        f"{name}"
     )

@@ -19,7 +19,7 @@ def uniform_lists(
     generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Lists of numbers, independent and uniform on [low, high).
+    """Draw lists of numbers, independent and uniform on [low, high).
 
     Arguments:
         n_lists: Number of lists.

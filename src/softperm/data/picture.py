@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ _GREY_MODES = ("1", "L", "LA", "La", "F")
 
 
 def read_image(path: str | Path, *, size: int | tuple[int, int] | None, channels: int) -> Tensor:
-    """One picture as bytes.
+    """Read one picture as bytes.
 
     It is turned as its EXIF data say, transparency is laid on black, grey values of 16 bits are
     scaled to 8, and it is resized to cover `size` and cut to it in the middle.
@@ -64,20 +64,22 @@ def read_image(path: str | Path, *, size: int | tuple[int, int] | None, channels
     return _as_tensor(image)
 
 
-def read_picture(path: str | Path) -> Tensor:
-    """One picture as bytes, of its own size and in its own colours.
+def read_picture(path: str | Path | BinaryIO, *, most_pixels: int | None = None) -> Tensor:
+    """Read one picture as bytes, of its own size and in its own colours.
 
-    It is turned as its EXIF data say. Transparency is laid on black or on white, where more is to
-    be seen: where the grey values differ more.
+    It is turned as its EXIF data say. Transparency is laid on black or on white, whichever makes
+    the grey values differ more.
 
     Arguments:
-        path: The picture: PNG, JPEG, BMP or WebP, whatever its name.
+        path: The picture: PNG, JPEG, BMP or WebP, whatever its name; or a file that is open for
+            reading bytes.
+        most_pixels: The most pixels that are decoded; None for as many as Pillow does.
 
     Returns:
         The picture, uint8, (1, H, W) when it is grey, else (3, H, W).
 
     Raises:
-        ValueError: it cannot be read as a picture.
+        ValueError: it cannot be read as a picture, or has more than `most_pixels`.
         OSError: there is no such file.
 
     Example:
@@ -86,7 +88,7 @@ def read_picture(path: str | Path) -> Tensor:
         ...
         FileNotFoundError: missing.png is no file
     """
-    with _opened(path) as image:
+    with _opened(path, most_pixels) as image:
         grey = image.mode in _GREY_MODES
         if image.has_transparency_data:
             image = max((_lay_on(image, level) for level in (0, 255)), key=_contrast)
@@ -101,23 +103,28 @@ def require_channels(channels: int) -> None:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image]:
-    """The picture, upright and with at most 8 bits a channel; what goes wrong is a ValueError."""
+def _opened(path: str | Path | BinaryIO, most_pixels: int | None = None) -> Iterator[Image]:
+    """The picture, upright and with at most 8 bits per channel; what goes wrong is a ValueError."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if not Path(path).is_file():
+    name = path if isinstance(path, str | Path) else "the file"
+    if isinstance(path, str | Path) and not Path(path).is_file():
         raise FileNotFoundError(f"{path} is no file")
     try:
         with Image.open(path, formats=_FORMATS) as file:
+            if most_pixels is not None and file.width * file.height > most_pixels:
+                raise ValueError(
+                    f"it must have at most {most_pixels:,} pixels, got {file.width} x {file.height}"
+                )
             yield _as_bytes(ImageOps.exif_transpose(file))
     except MemoryError:
         raise
     except UnidentifiedImageError as error:
         raise ValueError(
-            f"{path} cannot be read as a picture: it is no PNG, JPEG, BMP or WebP"
+            f"{name} cannot be read as a picture: it is no PNG, JPEG, BMP or WebP"
         ) from error
     except Exception as error:  # Pillow's readers raise anything at what is damaged
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+        raise ValueError(f"{name} cannot be read as a picture: {error}") from error
 
 
 def _as_bytes(image: Image) -> Image:

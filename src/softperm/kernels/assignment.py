@@ -30,11 +30,15 @@ def _with_private_columns(
 def match(
     scores: NDArray[np.float64], unmatched: NDArray[np.float64] | None = None
 ) -> NDArray[np.int64] | None:
-    """The position of every item of one matrix, -1 for none; None where -inf forbids all."""
+    """The position of every item of one matrix, -1 for none; None where -inf forbids all, and where
+    a score is NaN or +inf.
+    """
     from scipy.optimize import (
         linear_sum_assignment,  # it takes longer to import than all of softperm
     )
 
+    if not (scores < np.inf).all():
+        return None
     m, n = scores.shape
     perm = np.full(m, -1)
     full = scores if unmatched is None else _with_private_columns(scores, unmatched)
@@ -73,8 +77,8 @@ def match_batch(
 ) -> tuple[Tensor, int]:
     """The assignments of (batch, m, n) scores, and the first matrix that has none, or -1.
 
-    Only so many leading rows and columns of a matrix count as `n_rows` and `n_cols`, (batch,), say;
-    items beyond get -1.
+    Scores of NaN or +inf allow none. Only so many leading rows and columns of a matrix count as
+    `n_rows` and `n_cols`, (batch,), say; items beyond get -1.
     """
     batch, m, n = scores.shape
     perm = torch.full((batch, m), -1, device="cpu")

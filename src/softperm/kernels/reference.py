@@ -52,7 +52,7 @@ def per_matrix(tau: float | Tensor, x: Tensor) -> Tensor:
     return torch.full(x.shape[:-2], tau, dtype=working_dtype(x), device=x.device)
 
 
-def _divide(x: Tensor, tau: Tensor) -> Tensor:
+def divide(x: Tensor, tau: Tensor) -> Tensor:
     """L = x / tau, with a finite gradient also at -inf entries."""
     L = x.to(working_dtype(x)).contiguous()
     forbidden = L.isneginf()
@@ -162,7 +162,7 @@ def forward(
 
     A matrix stops when its row error is below `tol` (0: never).
     """
-    L = _divide(given.x, given.tau)
+    L = divide(given.x, given.tau)
     us, vs, iters = _iterate(L, given, how)
     out = _result(L, us[-1], given.log_columns, how.log)
     error = final_row_error(out.exp() if how.log else out, given.log_rows)
@@ -188,7 +188,7 @@ def backward(
 
     Scalings that were not kept are computed again.
     """
-    L = _divide(given.x, given.tau)
+    L = divide(given.x, given.tau)
     us, vs = _halves(scalings) if scalings else _iterate(L, given, how)[:2]
     g = grad.to(L.dtype)
     if not how.log:
@@ -214,7 +214,7 @@ def backward(
 
 def differentiable(given: Problem, iters: Tensor, how: Settings) -> Tensor:
     """The same iterate as a graph that autograd can differentiate any number of times."""
-    L = _divide(given.x, given.tau)
+    L = divide(given.x, given.tau)
     v = L.new_zeros(*L.shape[:-2], L.shape[-1])
     u = L.new_zeros(L.shape[:-1])
     for t in range(how.n_iters):

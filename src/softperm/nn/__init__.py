@@ -4,7 +4,7 @@ from softperm.nn.base import Ordering, SinkhornNet
 from softperm.nn.conv import SinkhornConvNet
 from softperm.nn.layers import DoublyStochastic, GumbelSinkhorn, Sinkhorn
 from softperm.nn.learned import LearnedPermutation
-from softperm.nn.pretrained import load_pretrained
+from softperm.nn.pretrained import load_pretrained, pretrained_names
 from softperm.nn.puzzle import Puzzle, PuzzleSolver
 from softperm.nn.sorting import RelativeSortNet, SinkhornSortNet
 from softperm.nn.transformer import PieceTransformer
@@ -23,4 +23,5 @@ __all__ = [
     "SinkhornNet",
     "SinkhornSortNet",
     "load_pretrained",
+    "pretrained_names",
 ]

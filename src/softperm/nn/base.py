@@ -21,10 +21,10 @@ from softperm.permutations import apply_permutation, permutation_matrix
 
 
 class Ordering(NamedTuple):
-    r"""What a `SinkhornNet` gives: ordered items, and the permutation that orders them.
+    r"""The result of a `SinkhornNet`: ordered items, and the permutation that orders them.
 
-    In training both are soft, in evaluation both are hard. Two names do not depend on that:
-    `matrix` and `indices`.
+    In training both are soft, in evaluation both are hard. Two names mean the same in
+    both: `matrix` and `indices`.
 
     Arguments:
         items: The ordered items, shape (\*, n, ...).
@@ -110,11 +110,11 @@ class SinkhornNet(nn.Module):
         self.noise_scale = require_noise_scale(noise_scale)
 
     def log_alpha(self, items: Tensor) -> Tensor:
-        r"""The scores of every item at every position, shape (\*, n, n)."""
+        r"""Score every item at every position, shape (\*, n, n)."""
         raise NotImplementedError(f"{type(self).__name__} must define log_alpha(items)")
 
     def distribution(self, items: Tensor) -> GumbelSinkhorn:
-        r"""The distribution over permutations of the items that training draws from."""
+        r"""Give the distribution over permutations of the items that training draws from."""
         return GumbelSinkhorn(
             self.log_alpha(items),
             self.tau,
@@ -133,7 +133,7 @@ class SinkhornNet(nn.Module):
     ) -> Ordering:
         r"""Order the items: softly and with noise in training, hard and without in evaluation.
 
-        ``ordered, permutation = net(items)`` takes the result apart; see `Ordering`.
+        ``ordered, permutation = net(items)`` unpacks the result; see `Ordering`.
 
         Arguments:
             items: Items, shape (\*, n, ...).

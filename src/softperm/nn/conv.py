@@ -78,8 +78,8 @@ class SinkhornConvNet(SinkhornNet):
         height, width = self.item_shape[2:]
         # A side of a single pixel has nothing to pool.
         pool = (min(2, height), min(2, width))
-        # ReLU and maximum commute, so pooling first gives the same on a quarter of the numbers;
-        # that and the memory format, in which pooling runs along channels, take a third off a step.
+        # ReLU and maximum commute, so pooling first gives the same on a quarter of the numbers.
+        # In this memory format pooling runs along channels. Both make a step a third shorter.
         self.encoder = nn.Sequential(
             nn.Conv2d(self.item_shape[1], hidden_channels, kernel_size, padding=kernel_size // 2),
             nn.MaxPool2d(pool),
@@ -89,7 +89,7 @@ class SinkhornConvNet(SinkhornNet):
         self.head = nn.Linear(math.prod(self.features), self.item_shape[0], bias=False)
 
     def log_alpha(self, items: Tensor) -> Tensor:
-        r"""The logits of every piece, shape (\*, n, n).
+        r"""Compute the logits of every piece, shape (\*, n, n).
 
         Raises:
             ValueError: `items` does not have the shape the network was made for.

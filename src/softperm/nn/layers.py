@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from softperm._checks import require_noise_scale, require_positive_int
+from softperm._teach import teaching
 from softperm._typing import SampleShape
 from softperm.ops import gumbel_sinkhorn, sinkhorn
 from softperm.ops._options import Backend, Grad, check_grad, check_tau, check_tol
@@ -65,7 +66,7 @@ class Sinkhorn(_Iteration):
     r"""`softperm.sinkhorn` as a module, with the same arguments.
 
     A tensor that is given becomes a buffer; a `torch.nn.Parameter` is learnt, as slack often is.
-    `tau` may be set anew between calls: ``module.tau = 0.5``.
+    `tau` may be changed between calls: ``module.tau = 0.5``.
 
     Arguments:
         tau: As in `sinkhorn`.
@@ -89,6 +90,7 @@ class Sinkhorn(_Iteration):
         torch.Size([8, 4, 5])
     """
 
+    @teaching
     def __init__(
         self,
         tau: float | Tensor = 1.0,
@@ -112,7 +114,7 @@ class Sinkhorn(_Iteration):
         n_rows: int | Tensor | None = None,
         n_cols: int | Tensor | None = None,
     ) -> Tensor:
-        r"""The matrices, (\*, m, n), with slack (\*, m + 1, n + 1); see `sinkhorn`."""
+        r"""Compute the matrices, (\*, m, n), with slack (\*, m + 1, n + 1); see `sinkhorn`."""
         given = {"n_rows": n_rows, "n_cols": n_cols, **self._given()}
         if self.hard and not self.training:
             options = {"noise_scale": 0.0, "hard": True, **given}
@@ -124,11 +126,11 @@ class Sinkhorn(_Iteration):
 class GumbelSinkhorn(_Iteration):
     r"""`softperm.gumbel_sinkhorn` as a module, with the same arguments.
 
-    Noise belongs to training. In evaluation mode the result is the same without it: soft, or, with
-    `hard` or `hard_in_eval`, the matching.
+    Noise belongs to training. Evaluation mode leaves it out: the result is S(X / tau), or with
+    `hard` or `hard_in_eval` the matching.
 
     Arguments:
-        tau: As in `sinkhorn`; may be set anew between calls: ``module.tau = 0.5``.
+        tau: As in `sinkhorn`; may be changed between calls: ``module.tau = 0.5``.
         n_iters: As in `sinkhorn`.
         noise_scale: As in `gumbel_sinkhorn`.
         hard: As in `gumbel_sinkhorn`.
@@ -152,6 +154,7 @@ class GumbelSinkhorn(_Iteration):
                 [0., 1.]])
     """
 
+    @teaching
     def __init__(
         self,
         tau: float | Tensor = 1.0,
@@ -181,7 +184,7 @@ class GumbelSinkhorn(_Iteration):
         n_rows: int | Tensor | None = None,
         n_cols: int | Tensor | None = None,
     ) -> Tensor:
-        r"""Samples in training, the matrices without noise in evaluation; see `gumbel_sinkhorn`."""
+        r"""Draw samples in training; in evaluation leave out the noise; see `gumbel_sinkhorn`."""
         return gumbel_sinkhorn(
             log_alpha,
             self.tau,
@@ -201,9 +204,9 @@ class DoublyStochastic(nn.Module):
 
     .. math:: W = S(X / \tau)
 
-    with X what is learnt. A matrix that is assigned to the weight becomes X = tau log W, of which
-    S gives it back where it is doubly stochastic. One with entries below 0, as weights have at
-    first, is taken for X itself.
+    X is what is learnt. Assigning a matrix W to the weight sets X = tau log W, so that a doubly
+    stochastic W comes back unchanged. A matrix with entries below 0, as weights have at first, is
+    taken for X itself.
 
     Arguments:
         tau: Temperature, a positive float.
@@ -219,6 +222,7 @@ class DoublyStochastic(nn.Module):
         >>> torch.testing.assert_close(layer.weight.sum(0), torch.ones(3))
     """
 
+    @teaching
     def __init__(self, tau: float = 1.0, n_iters: int = 20) -> None:
         super().__init__()
         tau = check_tau(tau, torch.Size())  # type: ignore[assignment]

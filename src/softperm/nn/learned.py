@@ -12,6 +12,7 @@ from softperm._checks import (
     require_positive_int,
     shape_of,
 )
+from softperm._teach import teaching
 from softperm.ops import gumbel_sinkhorn, matching
 from softperm.permutations import invert_permutation
 
@@ -28,9 +29,9 @@ class LearnedPermutation(nn.Module):
 
     Arguments:
         n: Number of items.
-        block_size: Learn one permutation within every block of so many items; None for a single
+        block_size: Learn one permutation within every block of this many items; None for a single
             one of all items.
-        tau: Temperature, a positive float; may be set anew between calls.
+        tau: Temperature, a positive float; may be changed between calls.
         n_iters: Number of Sinkhorn iterations in training.
         noise_scale: Scale s of Gumbel noise in training.
         hard: Permute hard in training too, with the gradient of the soft permutation.
@@ -52,6 +53,7 @@ class LearnedPermutation(nn.Module):
         torch.Size([6])
     """
 
+    @teaching
     def __init__(
         self,
         n: int,
@@ -76,7 +78,7 @@ class LearnedPermutation(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start from scores that are nearly all alike: from the uniform matrix, that is."""
+        """Start from scores that are nearly equal, that is, from the uniform matrix."""
         nn.init.normal_(self.log_alpha, std=_SPREAD)
 
     @property
@@ -87,7 +89,7 @@ class LearnedPermutation(nn.Module):
         return (within + first.unsqueeze(-1)).flatten()
 
     def soft(self, generator: torch.Generator | None = None) -> Tensor:
-        """The matrices P of all blocks as in training, shape of `log_alpha`, with new noise."""
+        """Draw the matrices P of all blocks as in training, shape of `log_alpha`."""
         return gumbel_sinkhorn(
             self.log_alpha,
             self.tau,

@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
-from pathlib import Path
 
 import torch
 
+from softperm._pretrained import pretrained_folder, pretrained_names
 from softperm.nn.puzzle import Puzzle, PuzzleSolver
 
-_PRETRAINED = Path(str(files("softperm"))) / "pretrained"
+__all__ = ["load_pretrained", "pretrained_folder", "pretrained_names"]
 
 
-def pretrained_names() -> list[str]:
-    """Names of the trained networks that come with the package."""
-    return sorted(path.parent.name for path in _PRETRAINED.glob("*/model.safetensors"))
-
-
-def pretrained_folder(name: str) -> Path:
-    """The folder of a trained network: its weights, settings and model card.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    names = pretrained_names()
-    if name not in names:
-        raise ValueError(f"name must be one of {', '.join(names)}, got {name!r}")
-    return _PRETRAINED / name
-
-
-def load_pretrained(name: str) -> PuzzleSolver:
-    """A trained network, on the CPU, in evaluation mode.
+def load_pretrained(name: str | None = None) -> PuzzleSolver:
+    """Load a trained network, on the CPU, in evaluation mode.
 
     It takes uint8 pieces as ``net.puzzle.cut`` gives them, brings them to what it was trained on,
     and gives them back in order with their permutation.
 
     Arguments:
-        name: Its name, such as ``"mnist-3x3"``: MNIST digits in 3 x 3 pieces.
+        name: Its name, such as ``"mnist-3x3"``: MNIST digits in 3 x 3 pieces. `pretrained_names`
+            gives them all, and so does the error where it is omitted.
 
     Returns:
         The network. ``net.puzzle`` tells what it was made for; ``net.net`` is the trained part,
@@ -45,7 +28,7 @@ def load_pretrained(name: str) -> PuzzleSolver:
 
     Raises:
         ValueError: there is none of that name.
-        ModuleNotFoundError: safetensors, part of ``softperm[train]``, is not installed.
+        ModuleNotFoundError: safetensors, part of the extra ``train``, is not installed.
 
     Example:
         >>> from softperm.puzzles import assemble, scramble
@@ -61,7 +44,7 @@ def load_pretrained(name: str) -> PuzzleSolver:
     try:
         from safetensors.torch import load_file
     except ModuleNotFoundError as error:
-        message = "safetensors is not installed: pip install 'softperm[train]'"
+        message = "safetensors is not installed: pip install '.[train]', in the clone of softperm"
         raise ModuleNotFoundError(message, name=error.name) from error
     model = json.loads((folder / "model.json").read_text(encoding="utf-8"))["model"]
     with torch.random.fork_rng(devices=[]):  # the weights drawn at first are thrown away

@@ -41,7 +41,7 @@ class Puzzle:
     """A kind of puzzle and the network for it: all that solving one takes.
 
     Arguments:
-        pieces: Pieces a side.
+        pieces: Pieces per side.
         channels: Channels of an image.
         height: Height of an image in pixels.
         width: Width of an image in pixels.
@@ -85,7 +85,7 @@ class Puzzle:
             require_positive_int(getattr(self, name), name)
         if self.pieces > min(self.height, self.width):
             raise ValueError(
-                f"pieces must be at most the pixels of a side, {min(self.height, self.width)}, "
+                f"pieces must be at most the pixels per side, {min(self.height, self.width)}, "
                 f"got {self.pieces}"
             )
         if self.net not in get_args(NetName):
@@ -104,7 +104,7 @@ class Puzzle:
         require_noise_scale(self.noise_scale)
 
     def _require_statistics(self, values: object, name: str) -> None:
-        """Refuse everything but a finite number a channel; a deviation is above 0."""
+        """Refuse everything but a finite number per channel; a deviation is above 0."""
         if not isinstance(values, tuple | list) or not all(
             isinstance(value, int | float) and math.isfinite(value) for value in values
         ):
@@ -122,14 +122,14 @@ class Puzzle:
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Puzzle:
-        """The puzzle whose fields went through JSON, which makes lists of tuples."""
+        """Make the puzzle whose fields went through JSON, which turns tuples into lists."""
         given: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
         return Puzzle(**given)
 
     def make_net(self) -> SinkhornNet:
-        """A new network, initialised from torch's global generator."""
+        """Make a new network, initialised from torch's global generator."""
         shape = (self.channels, self.pieces**2, self.piece_size)
         sampling: dict[str, Any] = {
             "tau": self.tau,
@@ -141,11 +141,11 @@ class Puzzle:
         return SinkhornConvNet(*shape, self.hidden_channels, self.kernel_size, **sampling)
 
     def cut(self, images: Tensor) -> Tensor:
-        """The pieces of uint8 images, uint8; padding is black."""
+        """Cut uint8 images into pieces, uint8; padding is black."""
         return split(images, self.pieces)
 
     def normalise(self, pieces: Tensor) -> Tensor:
-        """uint8 pieces as the network reads them: float32, mean 0 and variance 1 a channel."""
+        """Turn uint8 pieces into what the network reads: float32, standardised per channel."""
         shape = (self.channels, 1, 1)
         mean = torch.tensor(self.mean, device=pieces.device).reshape(shape)
         std = torch.tensor(self.std, device=pieces.device).reshape(shape)
@@ -153,7 +153,9 @@ class Puzzle:
 
 
 class PuzzleSolver(SinkhornNet):
-    r"""A puzzle and its network in one: pieces go in, and come out, with the pixels they have.
+    r"""Solve puzzles of raw pixels: a kind of puzzle and its network in one.
+
+    Pieces go in and come out as uint8.
 
     .. math:: \log\alpha = g((x / 255)^\gamma \text{, normalised})
 
@@ -183,7 +185,7 @@ class PuzzleSolver(SinkhornNet):
         self.net = puzzle.make_net()
 
     def log_alpha(self, items: Tensor) -> Tensor:
-        r"""The logits of every piece, shape (\*, n, n).
+        r"""Compute the logits of every piece, shape (\*, n, n).
 
         Raises:
             TypeError: `items` is not uint8.

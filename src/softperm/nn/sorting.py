@@ -60,7 +60,7 @@ class SinkhornSortNet(SinkhornNet):
         )
 
     def log_alpha(self, items: Tensor) -> Tensor:
-        r"""The logits of every number, shape (\*, n, n).
+        r"""Compute the logits of every number, shape (\*, n, n).
 
         Raises:
             ValueError: `items` does not have the length the network was made for.
@@ -85,10 +85,10 @@ class RelativeSortNet(SinkhornNet):
         z_i = \frac{x_i - \operatorname{mean}(x)}{\operatorname{std}(x)}
 
     with the positions t = 0, ..., n - 1 standardised like the numbers, two small nets a and b, and
-    a scale s, all learnt. Shifting the numbers, or stretching them, changes nothing; permuting
-    them permutes the rows. Nothing depends on n: a trained network sorts lists of any length. The
-    matching puts the largest a with the largest b, so it sorts exactly where both are monotone,
-    which training has to find.
+    a scale s, all learnt. Shifting or stretching the numbers changes nothing. Permuting them
+    permutes the rows. Nothing depends on n: a trained network sorts lists of any length. The
+    matching puts the largest a with the largest b. So it sorts exactly if both are monotone, which
+    training has to find.
 
     Arguments:
         hidden_features: Units of the hidden layer of a, and of b.
@@ -132,7 +132,7 @@ class RelativeSortNet(SinkhornNet):
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def log_alpha(self, items: Tensor) -> Tensor:
-        r"""The logits of every number, shape (\*, n, n).
+        r"""Compute the logits of every number, shape (\*, n, n).
 
         Raises:
             TypeError: `items` is not floating.

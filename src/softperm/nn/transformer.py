@@ -134,7 +134,7 @@ class PieceTransformer(SinkhornNet):
         self.head = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, self.item_shape[0]))
 
     def log_alpha(self, items: Tensor) -> Tensor:
-        r"""The logits of every piece, shape (\*, n, n).
+        r"""Compute the logits of every piece, shape (\*, n, n).
 
         Raises:
             ValueError: `items` does not have the shape the network was made for.

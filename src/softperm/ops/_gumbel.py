@@ -11,6 +11,7 @@ from softperm._checks import (
     require_float_matrix,
     require_noise_scale,
 )
+from softperm._teach import teaching
 from softperm._typing import Float, Int64, Integer, SampleShape
 from softperm.ops._matching import check_matching, matching, matching_batch
 from softperm.ops._options import Backend, Grad, check_tau
@@ -21,6 +22,7 @@ from softperm.ops._straight_through import replace_by
 from softperm.permutations import permutation_matrix
 
 
+@teaching
 def sample_gumbel(
     shape: SampleShape,
     *,
@@ -28,7 +30,7 @@ def sample_gumbel(
     device: torch.device | str | None = None,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "..."]:
-    r"""Independent standard Gumbel noise.
+    r"""Draw independent standard Gumbel noise.
 
     .. math:: \varepsilon = -\log(-\log U), \quad U \sim \mathrm{Uniform}(0, 1)
 
@@ -79,6 +81,7 @@ def _perturb(
     return x + noise_scale * noise
 
 
+@teaching
 def gumbel_sinkhorn(
     log_alpha: Float[Tensor, "*#batch m n"],
     tau: float | Float[Tensor, "*#batch"] = 1.0,
@@ -97,12 +100,12 @@ def gumbel_sinkhorn(
     backend: Backend = "auto",
     grad: Grad = "unrolled",
 ) -> Float[Tensor, "*sample_batch rows columns"]:
-    r"""Samples of the Gumbel-Sinkhorn distribution: differentiable, nearly doubly stochastic.
+    r"""Draw samples of the Gumbel-Sinkhorn distribution: soft permutations with a gradient.
 
     .. math:: S((X + s\,\varepsilon) / \tau), \quad \varepsilon_{ij} \text{ i.i.d. Gumbel}
 
-    At tau to infinity the uniform matrix 1/n, at tau to 0 a permutation matrix, a sample of
-    `gumbel_matching`.
+    For tau to infinity a sample is the uniform matrix 1/n. For tau to 0 it is a permutation matrix,
+    a sample of `gumbel_matching`.
 
     Arguments:
         log_alpha: Scores X, any floating dtype, shape (\*, m, n).
@@ -181,6 +184,7 @@ def _harden(x: Tensor, shape: Shape) -> Tensor:
     return torch.cat([torch.cat([P, column], -1), torch.cat([row, pairs], -1)], -2)
 
 
+@teaching
 def gumbel_matching(
     log_alpha: Float[Tensor, "*#batch m n"],
     *,
@@ -191,12 +195,12 @@ def gumbel_matching(
     n_rows: int | Integer[Tensor, "*#batch"] | None = None,
     n_cols: int | Integer[Tensor, "*#batch"] | None = None,
 ) -> Int64[Tensor, "*sample_batch m"]:
-    r"""Samples of the Gumbel-Matching distribution: hard permutations.
+    r"""Draw samples of the Gumbel-Matching distribution: hard permutations.
 
     .. math:: M(X + s\,\varepsilon), \quad \varepsilon_{ij} \text{ i.i.d. Gumbel}
 
-    Not differentiable. ``gumbel_sinkhorn(..., hard=True)`` gives, from a generator in the same
-    state, the same permutations as matrices, with the gradient of Gumbel-Sinkhorn.
+    They have no gradient. ``gumbel_sinkhorn(..., hard=True)`` gives the same permutations, from a
+    generator in the same state, as matrices with the gradient of Gumbel-Sinkhorn.
 
     Arguments:
         log_alpha: Scores X, any floating dtype, shape (\*, m, n).

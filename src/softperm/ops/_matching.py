@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from softperm._checks import in_one_thread, nan_or_inf, require_float_matrix, shape_of
+from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm._typing import Float, Int64, Integer
 from softperm.kernels import dispatch
@@ -27,19 +28,21 @@ def working_dtype(scores: Tensor) -> torch.dtype:
     return torch.float64 if scores.dtype == torch.float64 else torch.float32
 
 
-def _require_scores(scores: Tensor, n_rows: Tensor | None, n_cols: Tensor | None) -> None:
-    """Refuse NaN and +inf in what counts."""
-    if scores.numel() == 0 or in_one_thread(scores).max() < torch.inf:
-        return
-    m, n = scores.shape[-2:]
-    counted = counted_entries(side(m, n_rows, scores.device), side(n, n_cols, scores.device))
-    seen = scores if counted is None else scores[counted.expand(scores.shape)]
-    highest = float(in_one_thread(seen).max()) if seen.numel() else -torch.inf
+def require_below_infinity(scores: Tensor, name: str, shape: tuple[int, ...]) -> None:
+    """Refuse NaN and +inf; the message shows the shape."""
+    highest = float(in_one_thread(scores).max()) if scores.numel() else -torch.inf
     if not highest < torch.inf:
         raise ValueError(
-            f"log_alpha must be finite or -inf (a forbidden pair), got {nan_or_inf(highest)} in a "
-            f"tensor of shape {shape_of(scores)}"
+            f"{name} must be finite or -inf (a forbidden pair), got {nan_or_inf(highest)} in a "
+            f"tensor of shape {shape}"
         )
+
+
+def _only_counted(scores: Tensor, n_rows: Tensor | None, n_cols: Tensor | None) -> Tensor:
+    """Those of the scores that count."""
+    m, n = scores.shape[-2:]
+    counted = counted_entries(side(m, n_rows, scores.device), side(n, n_cols, scores.device))
+    return scores if counted is None else scores[counted.expand(scores.shape)]
 
 
 def refuse_infeasible(where: str, shape: tuple[int, ...], square: bool) -> None:
@@ -59,13 +62,13 @@ def _compute(
     scores = x.to("cpu", dtype)
     alone = None if unmatched is None else unmatched.to("cpu", dtype)
     sizes = [None if k is None else k.to("cpu", torch.int64) for k in (n_rows, n_cols)]
-    _require_scores(scores, *sizes)  # also where it could not be seen before
     perm, failed = dispatch.assignment_kernel().match_batch(
         scores.reshape(count, *x.shape[-2:]),
         None if alone is None else alone.reshape(count, x.shape[-2]),
         *(None if k is None else k.reshape(count) for k in sizes),
     )
     if failed >= 0:
+        require_below_infinity(_only_counted(scores, *sizes), "log_alpha", shape_of(x))
         index = tuple(int(k) for k in np.unravel_index(failed, batch))
         square = x.shape[-1] == x.shape[-2] and sizes == [None, None]
         refuse_infeasible(f" at batch index {index}" if index else "", shape_of(x), square)
@@ -120,14 +123,18 @@ def matching_batch(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> torch
         ) from None
 
 
+def _for_each(size: int | Tensor | None, batch: torch.Size, device: torch.device) -> Tensor | None:
+    """A size per matrix."""
+    if size is None or (isinstance(size, Tensor) and size.shape == batch and size.device == device):
+        return size
+    return torch.as_tensor(size, device=device).expand(batch)
+
+
 def _expand(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> tuple[Any, ...]:
     """All arguments with the batch dimensions that they broadcast to."""
     m, n = x.shape[-2:]
     batch = matching_batch(x, unmatched, n_rows, n_cols)
-    sizes = [
-        None if k is None else torch.as_tensor(k, device=x.device).detach().expand(batch)
-        for k in (n_rows, n_cols)
-    ]
+    sizes = [_for_each(k, batch, x.device) for k in (n_rows, n_cols)]
     if unmatched is not None:
         alone = torch.as_tensor(unmatched, dtype=working_dtype(x), device=x.device)
         unmatched = alone.detach().expand(*batch, m)
@@ -135,9 +142,10 @@ def _expand(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> tuple[Any, .
             rows = side(m, sizes[0], x.device)
             unmatched = rows.keep(unmatched, 0.0)
             require_finite(unmatched, "unmatched")
-    return x.expand(*batch, m, n), unmatched, *sizes
+    return x if x.shape[:-2] == batch else x.expand(*batch, m, n), unmatched, *sizes
 
 
+@teaching
 def matching(
     log_alpha: Float[Tensor, "*#batch m n"],
     *,
@@ -145,31 +153,33 @@ def matching(
     n_rows: int | Integer[Tensor, "*#batch"] | None = None,
     n_cols: int | Integer[Tensor, "*#batch"] | None = None,
 ) -> Int64[Tensor, "*batch m"]:
-    r"""The permutation with the largest total score: an exact linear assignment.
+    r"""Find the permutation with the largest total score: an exact linear assignment.
 
     .. math:: M(X) = \operatorname*{argmax}_{P \in \mathcal{P}_n} \langle P, X \rangle_F
         = \lim_{\tau \to 0} S(X / \tau)
 
     Of m items and n positions min(m, n) are paired. With `unmatched` an item may also stay without
-    a position, where that gives more: the sum of the scores of all pairs, and of `unmatched` over
-    all items left over, is maximal.
+    a position: the sum of the scores of all pairs, and of `unmatched` over all items left over, is
+    maximal.
+
+    Indices are positions: item i goes to ``perm[i]``. `torch.argsort` gives the inverse, the item
+    of each position; see `permutation_from_order`.
 
     Arguments:
-        log_alpha: Scores, any floating dtype, shape (\*, m, n). Any pairs that avoid the entries
-            at -inf are preferred to none.
+        log_alpha: Scores, any floating dtype, shape (\*, m, n). -inf forbids a pair.
         unmatched: Score of an item without a position: a float, or a tensor that broadcasts
-            against (\*, m). With 0 a pair is made only where it gains. None: as many pairs as can
-            be.
+            against (\*, m). With 0 no pair of negative score is made. None: as many pairs as
+            possible.
         n_rows: How many rows of each matrix count: an int, or an integer tensor that broadcasts
             against the batch dimensions. What lies beyond is never read, NaN included.
         n_cols: How many columns count, likewise.
 
     Returns:
         Indices ``perm[..., i] = j``, int64, shape (\*, m), on the device of `log_alpha`; -1 for an
-        item without a position, and for rows that do not count. Not differentiable. Among
-        matchings of equal score one is chosen, always the same for the same input.
-        `permutation_matrix` makes it a matrix. Computed on the CPU: from a GPU the scores are
-        copied there once, and the indices back once.
+        item without a position, and for rows that do not count. They have no gradient. Of several
+        matchings with the same score, the same input always gives the same one.
+        `permutation_matrix` makes matrices of them. Matchings are computed on the CPU: from a GPU
+        the scores are copied there once, and the indices back once.
 
     Raises:
         TypeError: `log_alpha` is not a floating-point tensor, or another argument of the wrong
@@ -194,6 +204,6 @@ def matching(
         check_matching(x, unmatched, n_rows, n_cols)
         arguments = _expand(x, unmatched, n_rows, n_cols)
     # Dispatching an operator costs more than solving 64 small matrices.
-    plain = all(can_read_values(tensor) for tensor in arguments if tensor is not None)
+    plain = can_read_values(*(tensor for tensor in arguments if tensor is not None))
     perm: Tensor = _compute(*arguments) if plain else _matching(*arguments)
     return perm

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softperm._checks import in_one_thread, nan_or_inf, require_float_matrix, shape_of
+from softperm._checks import require_float_matrix, shape_of
+from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm.kernels import dispatch
-from softperm.ops._matching import refuse_infeasible, working_dtype
+from softperm.ops._matching import refuse_infeasible, require_below_infinity, working_dtype
 from softperm.ops._sizes import require_broadcast, require_finite, require_number_or_tensor
 
 
@@ -20,16 +21,10 @@ def _compute_list(scores: Sequence[Tensor], unmatched: Sequence[Tensor]) -> Tens
 
     `unmatched` has one tensor per matrix, or none at all.
     """
-    for k, matrix in enumerate(scores):
-        highest = float(in_one_thread(matrix).max()) if matrix.numel() else -torch.inf
-        if not highest < torch.inf:
-            raise ValueError(
-                f"log_alphas[{k}] must be finite or -inf (a forbidden pair), got "
-                f"{nan_or_inf(highest)} in shape {shape_of(matrix)}"
-            )
     perms, failed = dispatch.assignment_kernel().match_list(list(scores), list(unmatched) or None)
     if failed >= 0:
         m, n = scores[failed].shape
+        require_below_infinity(scores[failed], f"log_alphas[{failed}]", (m, n))
         refuse_infeasible(f" at index {failed} of the list", (m, n), m == n)
     return torch.cat([*perms, torch.empty(0, dtype=torch.int64, device="cpu")])
 
@@ -92,12 +87,13 @@ def _check_unmatched(unmatched: Any, scores: list[Tensor]) -> list[Tensor]:
     return found
 
 
+@teaching
 def matching_list(
     log_alphas: Sequence[Tensor],
     *,
     unmatched: float | Sequence[float | Tensor] | None = None,
 ) -> list[Tensor]:
-    r"""`matching` of matrices of different sizes, all in one call.
+    r"""Match matrices of different sizes in one call: `matching` for a list.
 
     Nothing is padded, and on the CPU nothing is copied. From a GPU all scores are copied to the CPU
     once, and the indices back once.
@@ -105,7 +101,7 @@ def matching_list(
     Arguments:
         log_alphas: Scores, a list of floating tensors of shapes (m_i, n_i), on one device.
         unmatched: Score of an item without a position: a float, or a list with a float or a tensor
-            that broadcasts against (m_i,) per matrix. None: as many pairs as can be.
+            that broadcasts against (m_i,) per matrix. None: as many pairs as possible.
 
     Returns:
         Indices, a list of int64 tensors of shapes (m_i,); -1 for an item without a position.
@@ -121,6 +117,6 @@ def matching_list(
     alone = [] if unmatched is None else _check_unmatched(unmatched, scores)
     if not scores:
         return []
-    plain = all(can_read_values(tensor) for tensor in (*scores, *alone))
+    plain = can_read_values(*scores, *alone)
     flat: Tensor = _compute_list(scores, alone) if plain else _matching_list(scores, alone)
     return list(flat.split([matrix.shape[0] for matrix in scores]))

@@ -13,6 +13,7 @@ All of it is differentiable, and cut off again afterwards.
 
 from __future__ import annotations
 
+from math import log
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,8 @@ from softperm.ops._sizes import (
     require_number_or_tensor,
     side,
 )
+
+_ROUNDING = 2.0**-26  # relative, of totals that are meant to be the same
 
 
 class Shape(NamedTuple):
@@ -104,7 +107,7 @@ def check_shape(log_alpha: Tensor, shape: Shape) -> None:
 
 
 def broadcast_tau(tau: float | Tensor, x: Tensor) -> tuple[Tensor, float | Tensor]:
-    """x with the batch dimensions of both, and a temperature: one for all, or one a matrix."""
+    """x with the batch dimensions of both, and a temperature: one for all, or one per matrix."""
     if not isinstance(tau, Tensor):
         return x, float(tau)
     dtype = working_dtype(x)
@@ -133,7 +136,9 @@ def common_batch(log_alpha: Tensor, tau: float | Tensor, shape: Shape) -> torch.
         ) from None
 
 
-def _sums(given: float | Tensor, lines: Side, name: str, batch: torch.Size, x: Tensor) -> Tensor:
+def line_sums(
+    given: float | Tensor, lines: Side, name: str, batch: torch.Size, x: Tensor
+) -> Tensor:
     """Wanted sums (*, length), 1 where a line does not count."""
     if isinstance(given, Tensor):
         sums = given.to(x.device, working_dtype(x))
@@ -141,25 +146,31 @@ def _sums(given: float | Tensor, lines: Side, name: str, batch: torch.Size, x: T
         sums = torch.tensor(float(given), dtype=working_dtype(x), device=x.device)
     sums = lines.keep(sums.expand(*batch, lines.length), 1.0)
     if can_read_values(sums) and not bool(((sums > 0) & sums.isfinite()).all()):
-        wrong = sums[~((sums > 0) & sums.isfinite())][0]
-        raise ValueError(f"{name} must be positive and finite, got {float(wrong):g}")
+        _refuse_sum(float(sums[~((sums > 0) & sums.isfinite())][0]), name)
     return sums
 
 
-def _require_equal(totals: tuple[Tensor, Tensor], shape: Shape) -> None:
+def _refuse_sum(wrong: float, name: str) -> None:
+    raise ValueError(f"{name} must be positive and finite, got {wrong:g}")
+
+
+def require_equal_totals(totals: tuple[Tensor, Tensor], shape: Shape) -> None:
     """Refuse sums of rows and columns of which there are none."""
     if not can_read_values(totals[0]):
         return
     given = [sums.dtype for sums in shape[:2] if isinstance(sums, Tensor)]
-    rounding = max((torch.finfo(dtype).eps for dtype in given), default=2**-52) ** 0.5
+    rounding = max((torch.finfo(dtype).eps ** 0.5 for dtype in given), default=_ROUNDING)
     rows, columns = totals
     different = (rows - columns).abs() > rounding * torch.maximum(rows, columns)
     if bool(different.any()):
         r, c = float(rows[different][0]), float(columns[different][0])
-        raise ValueError(
-            f"row_sums and col_sums must have the same total, got {r:.8g} and {c:.8g}"
-            f"{first_index(different)}"
-        )
+        _refuse_totals(r, c, first_index(different))
+
+
+def _refuse_totals(rows: float, columns: float, where: str = "") -> None:
+    raise ValueError(
+        f"row_sums and col_sums must have the same total, got {rows:.8g} and {columns:.8g}{where}"
+    )
 
 
 def _uniform(total: Tensor, lines: Side) -> Tensor:
@@ -169,13 +180,42 @@ def _uniform(total: Tensor, lines: Side) -> Tensor:
     return lines.keep(share.expand(*total.shape, lines.length), 1.0)
 
 
+def _numbers(
+    shape: Shape, m: int, n: int, batch: torch.Size, x: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """The same as `_marginals` for numbers and lines that all count; no tensor is looked at."""
+    r, c = shape.row_sums, shape.col_sums
+    if shape.ragged or isinstance(r, Tensor) or isinstance(c, Tensor):
+        return None
+    if not can_read_values(x) or not x.numel():  # sizes may be symbols, or 0
+        return None
+    for name, given in (("row_sums", r), ("col_sums", c)):
+        if given is not None and not 0 < given < torch.inf:
+            _refuse_sum(given, name)
+    if r is None:
+        assert c is not None
+        r = c * n / m
+    if c is None:
+        c = r * m / n
+    if abs(r * m - c * n) > _ROUNDING * max(r * m, c * n):
+        _refuse_totals(r * m, c * n)
+
+    def alike(sums: float, lines: int) -> Tensor:
+        return torch.full((*batch, lines), log(sums), dtype=working_dtype(x), device=x.device)
+
+    return alike(r, m), alike(c, n)
+
+
 def _marginals(
     shape: Shape, rows: Side, columns: Side, batch: torch.Size, x: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The logarithms of the given sums; those that are not given are all alike."""
+    numbers = _numbers(shape, rows.length, columns.length, batch, x)
+    if numbers is not None:
+        return numbers
     r, c = shape.row_sums, shape.col_sums
-    row_sums = None if r is None else _sums(r, rows, "row_sums", batch, x)
-    col_sums = None if c is None else _sums(c, columns, "col_sums", batch, x)
+    row_sums = None if r is None else line_sums(r, rows, "row_sums", batch, x)
+    col_sums = None if c is None else line_sums(c, columns, "col_sums", batch, x)
 
     def total(sums: Tensor, lines: Side) -> Tensor:
         return lines.keep(sums, 0.0).sum(-1)
@@ -185,7 +225,7 @@ def _marginals(
         row_sums = _uniform(total(col_sums, columns), rows)
     if col_sums is None:
         col_sums = _uniform(total(row_sums, rows), columns)
-    _require_equal((total(row_sums, rows), total(col_sums, columns)), shape)
+    require_equal_totals((total(row_sums, rows), total(col_sums, columns)), shape)
     return rows.keep(row_sums.log(), -torch.inf), columns.keep(col_sums.log(), -torch.inf)
 
 

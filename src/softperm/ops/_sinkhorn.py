@@ -13,6 +13,7 @@ from softperm._checks import (
     require_solvable,
     shape_of,
 )
+from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm._typing import Float, Integer
 from softperm.kernels import dispatch, implicit
@@ -69,6 +70,22 @@ def _iterate(
         raise
 
 
+def _spread(
+    log_alpha: Tensor,
+    tau: float | Tensor,
+    how: Settings,
+    shape: Shape,
+    grad: Grad,
+    group: torch.distributed.ProcessGroup,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for rows that are spread over the processes of a group."""
+    from softperm.ops import _spread  # few need it, and it imports torch.distributed
+
+    tau = _spread.check_options(group, tau, shape, how, grad)
+    dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
+    return _spread.solve(log_alpha.to(dtype), tau, how, shape, group)
+
+
 def _solve(
     log_alpha: Tensor,
     tau: float | Tensor,
@@ -77,6 +94,7 @@ def _solve(
     tol: float | None,
     backend: Backend,
     grad: Grad,
+    group: torch.distributed.ProcessGroup | None,
     log: bool,
     return_info: bool,
 ) -> Tensor | tuple[Tensor, SinkhornInfo]:
@@ -86,8 +104,12 @@ def _solve(
     how = Settings(require_positive_int(n_iters, "n_iters"), check_tol(tol), log, backend)
     check_backend(backend, log_alpha.device)
     check_grad(grad)
-    given, cut = _pose(log_alpha, tau, shape, backend)
-    out, iters, error = _iterate(given, how, grad, return_info, log_alpha)
+    cut = None
+    if group is None:
+        given, cut = _pose(log_alpha, tau, shape, backend)
+        out, iters, error = _iterate(given, how, grad, return_info, log_alpha)
+    else:
+        out, iters, error = _spread(log_alpha, tau, how, shape or Shape(), grad, group)
     if grad == "implicit" and out.requires_grad:
         assert iters is not None
         assert error is not None
@@ -119,6 +141,7 @@ def sinkhorn(
     tol: float | None = ...,
     backend: Backend = ...,
     grad: Grad = ...,
+    group: torch.distributed.ProcessGroup | None = ...,
     return_info: Literal[False] = ...,
 ) -> Tensor: ...
 @overload
@@ -135,8 +158,10 @@ def sinkhorn(
     tol: float | None = ...,
     backend: Backend = ...,
     grad: Grad = ...,
+    group: torch.distributed.ProcessGroup | None = ...,
     return_info: Literal[True],
 ) -> tuple[Tensor, SinkhornInfo]: ...
+@teaching
 def sinkhorn(
     log_alpha: Float[Tensor, "*#batch m n"],
     tau: float | Float[Tensor, "*#batch"] = 1.0,
@@ -150,23 +175,24 @@ def sinkhorn(
     tol: float | None = None,
     backend: Backend = "auto",
     grad: Grad = "unrolled",
+    group: torch.distributed.ProcessGroup | None = None,
     return_info: bool = False,
 ) -> (
     Float[Tensor, "*batch rows columns"] | tuple[Float[Tensor, "*batch rows columns"], SinkhornInfo]
 ):
-    r"""The doubly stochastic matrix that l row and column normalisations make of log_alpha / tau.
+    r"""Make scores doubly stochastic: normalise rows and columns of exp(log_alpha / tau) in turn.
 
     .. math:: S^0(X) = \exp(X), \quad S^l(X) = T_c(T_r(S^{l-1}(X))), \quad X = \log\alpha / \tau
 
-    T_r divides by the row sums, T_c by the column sums: columns sum to 1, rows approximately.
-    Right at any temperature: what leaves the range of exp is computed in the log domain. The
-    gradient is that of the l steps, exactly, for which O(m n + l (m + n)) numbers a matrix are
-    kept, or that of the limit, for which O(m n) are kept, and which takes time O(n^3), whatever l.
+    T_r divides by the row sums, T_c by the column sums. So columns sum to 1, rows approximately.
+    This holds at any temperature: what leaves the range of exp is computed in the log domain. The
+    gradient is exactly that of the l steps, for which O(m n + l (m + n)) numbers per matrix are
+    kept. Or it is that of the limit, which keeps O(m n) and takes time O(n^3), whatever l is.
 
     Matrices need not be square:
 
-    - m < n: rows sum to 1, columns to at most 1. m > n: the other way round. As if |m - n| lines of
-      score 0 completed the square; for tau to 0 the limit is `matching`.
+    - m < n: rows sum to 1, columns to at most 1. m > n: the other way round. The result is as if
+      |m - n| lines of score 0 completed the square. For tau to 0 the limit is `matching`.
     - `row_sums`, `col_sums`: rows and columns are brought to these sums (T_r and T_c multiply by
       them). N items to K clusters of equal size: ``row_sums=1, col_sums=N / K``.
     - `slack`: one more row and one more column of that score; they take what stays unmatched, the
@@ -189,10 +215,15 @@ def sinkhorn(
         n_rows: How many rows of each matrix count: an int, or an integer tensor that broadcasts
             against the batch dimensions. What lies beyond is never read, NaN included.
         n_cols: How many columns count, likewise.
-        tol: Stop a matrix when its largest row-sum error is below this.
+        tol: Stop every matrix as soon as its largest row-sum error is below this.
         backend: How to compute it: "cpu" (compiled, on CPUs), "triton" (compiled, on GPUs, where
-            the package triton is installed), "torch" (on any device), or "auto" for the quickest.
+            the package triton is installed), "torch" (on any device), or "auto" for the fastest.
         grad: "unrolled", the gradient of the l steps, or "implicit", that of their limit.
+        group: A `torch.distributed.ProcessGroup` over which the rows are spread, in any numbers.
+            Every process gives its own rows of `log_alpha` and `row_sums`, and gets those rows of
+            the result that one process would have with all of them. Gradients are those of the sum
+            of all processes' losses. All of them make the call and its backward pass. Needs given
+            sums, and a float for `tau`; computed by plain PyTorch, differentiable once.
         return_info: Return a `SinkhornInfo` as well.
 
     Returns:
@@ -210,8 +241,8 @@ def sinkhorn(
             of range or does not fit the others, or `backend` cannot compute on the device.
         RuntimeError: `grad` is "implicit", a gradient is asked for, and the largest row-sum error
             is not below `tol` (without `tol`: 3.5e-4, in float64 1.5e-8, the square root of the
-            rounding unit). Raised forwards, where the values can be read for free: not on GPUs
-            nor under `torch.compile` and `torch.func`, where `return_info` tells.
+            rounding unit). It is raised in the forward pass, where values can be read for free:
+            not on GPUs nor under `torch.compile` and `torch.func`, where `return_info` tells.
 
     Source: Mena et al., ICLR 2018, equations (1) and (2); for `slack`, Sarlin et al. (SuperGlue),
         CVPR 2020, section 3.2; for the implicit gradient, the implicit function theorem, see
@@ -229,7 +260,7 @@ def sinkhorn(
                 [0.5028, 0.8820, 0.8820, 0.7333]])
     """
     shape = as_shape(row_sums, col_sums, slack, n_rows, n_cols)
-    return _solve(log_alpha, tau, n_iters, shape, tol, backend, grad, False, return_info)
+    return _solve(log_alpha, tau, n_iters, shape, tol, backend, grad, group, False, return_info)
 
 
 @overload
@@ -246,6 +277,7 @@ def log_sinkhorn(
     tol: float | None = ...,
     backend: Backend = ...,
     grad: Grad = ...,
+    group: torch.distributed.ProcessGroup | None = ...,
     return_info: Literal[False] = ...,
 ) -> Tensor: ...
 @overload
@@ -262,8 +294,10 @@ def log_sinkhorn(
     tol: float | None = ...,
     backend: Backend = ...,
     grad: Grad = ...,
+    group: torch.distributed.ProcessGroup | None = ...,
     return_info: Literal[True],
 ) -> tuple[Tensor, SinkhornInfo]: ...
+@teaching
 def log_sinkhorn(
     log_alpha: Float[Tensor, "*#batch m n"],
     tau: float | Float[Tensor, "*#batch"] = 1.0,
@@ -277,11 +311,12 @@ def log_sinkhorn(
     tol: float | None = None,
     backend: Backend = "auto",
     grad: Grad = "unrolled",
+    group: torch.distributed.ProcessGroup | None = None,
     return_info: bool = False,
 ) -> (
     Float[Tensor, "*batch rows columns"] | tuple[Float[Tensor, "*batch rows columns"], SinkhornInfo]
 ):
-    r"""The logarithm of `sinkhorn`, exact where the matrix itself underflows to 0.
+    r"""Compute the logarithm of `sinkhorn`, exact where the matrix itself underflows to 0.
 
     .. math:: \log S^l(X)_{ij} = X_{ij} + u_i + v_j, \quad X = \log\alpha / \tau
 
@@ -297,4 +332,4 @@ def log_sinkhorn(
                 [-500.,    0.]])
     """
     shape = as_shape(row_sums, col_sums, slack, n_rows, n_cols)
-    return _solve(log_alpha, tau, n_iters, shape, tol, backend, grad, True, return_info)
+    return _solve(log_alpha, tau, n_iters, shape, tol, backend, grad, group, True, return_info)

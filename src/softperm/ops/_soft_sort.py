@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from softperm._checks import FLOAT_DTYPES, require_tensor, shape_of
+from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm._typing import Float
 from softperm.ops._sinkhorn import sinkhorn
@@ -48,6 +49,7 @@ def _sort(x: Tensor, tau: float | Tensor, n_iters: int, descending: bool) -> Ten
     return sinkhorn(-(standardise(x).unsqueeze(-1) - positions).square(), tau, n_iters)
 
 
+@teaching
 def soft_sort(
     x: Float[Tensor, "..."],
     tau: float | Float[Tensor, "..."] = 1.0,
@@ -56,13 +58,16 @@ def soft_sort(
     descending: bool = False,
     dim: int = -1,
 ) -> Float[Tensor, "*batch n n"]:
-    r"""The soft permutation that sorts numbers: P with P^T x in ascending order.
+    r"""Compute the soft permutation that sorts numbers: P with P^T x in ascending order.
 
     .. math:: P = S(\log\alpha / \tau), \quad \log\alpha_{ij} = -(z_i - t_j)^2
 
     with z the numbers and t the positions 0, ..., n - 1, both shifted and scaled to mean 0 and
-    standard deviation 1: shift and scale of x make no difference. At tau to 0, with iterations
-    enough, P sorts exactly. Differentiable.
+    standard deviation 1. So shift and scale of x make no difference. For tau to 0, with enough
+    iterations, P sorts exactly.
+
+    ``matching(P)`` is the position of each number. Compare it with
+    ``permutation_from_order(x.argsort())``, not with ``x.argsort()``, which is the inverse.
 
     Arguments:
         x: Numbers, any floating dtype; lists of n along `dim`.
@@ -95,6 +100,7 @@ def soft_sort(
     return _sort(_last(x, dim), tau, n_iters, descending).to(x.dtype)
 
 
+@teaching
 def soft_rank(
     x: Float[Tensor, "*shape"],
     tau: float | Float[Tensor, "..."] = 1.0,
@@ -103,14 +109,14 @@ def soft_rank(
     descending: bool = False,
     dim: int = -1,
 ) -> Float[Tensor, "*shape"]:
-    r"""The soft rank of every number in its list, from 0 to n - 1.
+    r"""Compute the soft rank of every number in its list, from 0 to n - 1.
 
     .. math:: r_i = \sum_j P_{ij}\, j, \quad P \text{ as in `soft\_sort`}
 
-    Arguments, errors are those of `soft_sort`.
+    Arguments and errors are those of `soft_sort`.
 
     Returns:
-        Ranks, dtype and shape of `x`. At tau to 0, with iterations enough, the exact ones.
+        Ranks, dtype and shape of `x`. For tau to 0, with enough iterations, they are exact.
 
     Example:
         >>> soft_rank(torch.tensor([0.3, 9.0, -4.0]), tau=0.01, n_iters=100).round()

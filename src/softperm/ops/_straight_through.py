@@ -15,7 +15,7 @@ from softperm.permutations import permutation_matrix
 
 
 class _Replaced(torch.autograd.Function):
-    """The hard matrix forwards, the identity from the soft one backwards."""
+    """The hard matrix in the forward pass, the gradient of the soft one in the backward pass."""
 
     generate_vmap_rule = True
 
@@ -39,19 +39,20 @@ def replace_by(hard: Tensor, soft: Tensor) -> Tensor:
 
 
 def straight_through(soft: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m n"]:
-    r"""The most likely permutation of a soft one, with the gradient of the soft one.
+    r"""Round to the most likely permutation, with the gradient of the soft one.
 
-    .. math:: \text{forwards } M(\log \mathrm{soft}), \qquad
-        \text{backwards } \partial\,\mathrm{out} / \partial\,\mathrm{soft} = \mathrm{id}
+    .. math:: \text{forward pass: } M(\log \mathrm{soft}), \qquad
+        \text{backward pass: } \partial\,\mathrm{out} / \partial\,\mathrm{soft} = \mathrm{id}
 
-    For soft = S(X / tau) the forward value is M(X): the logarithm of S differs from X / tau only
-    by constants of rows and columns, which no permutation feels. That holds while no entry that
-    matters underflows: below about tau = 0.03 times the spread of X in float32, use `matching`.
+    For soft = S(X / tau) the result is M(X). The logarithm of S differs from X / tau only by
+    constants per row and column, and these do not change which permutation is best. That holds
+    while no entry that matters underflows: below about tau = 0.03 times the spread of X in float32,
+    use `matching`.
 
-    Of m items and n positions, min(m, n) are paired. Which lines of the longer side stay without a
-    partner depends on the constants of that side, so that for m != n the forward value may differ
-    from M(X); ``gumbel_sinkhorn(..., hard=True)`` gives M(X) exactly, and knows `slack` and ragged
-    batches. The lines of slack are no items: leave them out, ``soft[..., :-1, :-1]``.
+    Of m items and n positions, min(m, n) are paired. For m != n the result may differ from M(X),
+    because the constants of the longer side decide which of its lines stay without a partner.
+    ``gumbel_sinkhorn(..., hard=True)`` gives M(X) exactly, and knows `slack` and ragged batches.
+    The lines of slack are no items: leave them out, ``soft[..., :-1, :-1]``.
 
     Arguments:
         soft: Doubly stochastic matrices, any floating dtype, shape (\*, m, n), entries at least 0.

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
+from io import TextIOWrapper
 from pathlib import Path
 
 from softperm.program.schema import shorten
@@ -82,7 +83,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Busy):
         return text, Code.BUSY
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"{error.name} is not installed: pip install 'softperm[train]'", Code.BAD_INPUT
+        return f"{error.name} is not installed: {_how_to_install(error.name)}", Code.BAD_INPUT
     if isinstance(error, OSError):
         return _explain_system(error, text)
     if isinstance(error, MemoryError | RuntimeError):
@@ -94,6 +95,11 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, ValueError | TypeError):
         return text, Code.BAD_INPUT
     return _report(error), Code.UNEXPECTED
+
+
+def _how_to_install(module: str) -> str:
+    extra = "app" if module == "gradio" else "train"
+    return f"pip install '.[{extra}]', in the clone of softperm, brings what is needed"
 
 
 def _explain_system(error: OSError, text: str) -> tuple[str, int]:
@@ -117,6 +123,13 @@ def _report(error: BaseException) -> str:
     except OSError:
         return f"{what}; please report it"
     return f"{what}; please report it, with {Path(name)}"
+
+
+def show_every_name() -> None:
+    """Let names of files be written that hold what a terminal cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def give_up_output() -> None:

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from softperm.nn import Puzzle
+from softperm.nn import Puzzle, SinkhornNet
 from softperm.puzzles import split
 
 TOLERANCE = 16  # grey levels of 255; ringing and the noise of JPEG stay below
@@ -57,6 +58,15 @@ def judge(restored: Tensor, pieces: Tensor) -> Verdict:
     return Verdict(len(pieces), wrong, int(difference.max()))
 
 
+def interchangeable(pieces: Tensor) -> Tensor:
+    """Whether piece i looks right at place j, where piece j belongs: bool, (n, n)."""
+    rows = []
+    for piece in pieces:  # in uint8 and one by one, because pictures may be large
+        difference = torch.maximum(pieces, piece) - torch.minimum(pieces, piece)
+        rows.append(difference.flatten(1).amax(1) <= TOLERANCE)
+    return torch.stack(rows)
+
+
 def all_alike(pieces: Tensor) -> bool:
     """Whether any order of the pieces gives the same picture, but for the tolerance."""
     return int((pieces.amax(0).short() - pieces.amin(0).short()).max()) <= TOLERANCE
@@ -77,6 +87,19 @@ def cut(picture: Tensor, k: int) -> Tensor:
             f"{height} x {width}"
         )
     return split(_resize(picture[None], (height + -height % k, width + -width % k))[0], k)
+
+
+def as_image(picture: Tensor) -> Image.Image:
+    """A uint8 picture (C, H, W) for Pillow."""
+    return Image.fromarray(picture.permute(1, 2, 0).squeeze(-1).numpy())
+
+
+@torch.no_grad()
+def score(net: SinkhornNet, puzzle: Puzzle, pieces: Tensor, invert: bool) -> Tensor:
+    """The scores log_alpha that a network gives to the pieces of a picture, (n, n), on the CPU."""
+    device = next(net.parameters()).device
+    items = puzzle.normalise(for_network(pieces, puzzle, invert).to(device))
+    return net.log_alpha(items).cpu()
 
 
 def for_network(pieces: Tensor, puzzle: Puzzle, invert: bool) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -33,7 +34,7 @@ def require_within(value: object, name: str, low: float, high: float) -> None:
         TypeError, ValueError: it is none, or out of range.
     """
     kind = int if isinstance(low, int) and isinstance(high, int) else float
-    number = _fit(value, kind, name)
+    number = fit(value, kind, name)
     if not low <= number <= high:
         raise ValueError(
             f"{name} must be between {low:g} and {high:g}, got {shorten(str(number), 40)}"
@@ -51,18 +52,22 @@ def _kind(hint: object) -> str:
     return "nothing" if hint is type(None) else _ARTICLES[hint]  # type: ignore[index]
 
 
-def _fit(value: Any, hint: Any, name: str) -> Any:
-    """The value as its type asks: a float for an int where one is meant, a tuple for a list."""
+def fit(value: Any, hint: Any, name: str) -> Any:
+    """The value as its type asks: a float for an int where one is meant, a tuple for a list.
+
+    Raises:
+        TypeError, ValueError: it is of another type, or no finite number.
+    """
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        return _fit(value, next(part for part in args if part is not type(None)), name)
+        return fit(value, next(part for part in args if part is not type(None)), name)
     if origin is Literal:
         fits = isinstance(value, str) and value in args
     elif origin is tuple:
         if isinstance(value, list | tuple):
-            return tuple(_fit(part, args[0], name) for part in value)
+            return tuple(fit(part, args[0], name) for part in value)
         fits = False
     elif hint is float:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
@@ -74,6 +79,25 @@ def _fit(value: Any, hint: Any, name: str) -> Any:
     if not fits:
         raise TypeError(f"{name} must be {_kind(hint)}, got {shorten(repr(value), 60)}")
     return value
+
+
+def from_text(text: str, hint: Any, name: str) -> Any:
+    """The value of a type that a text on the command line means.
+
+    Raises:
+        TypeError, ValueError: it means none.
+    """
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    value: Any = text
+    if type(None) in kinds and text in ("null", "none"):
+        value = None
+    elif bool in kinds:
+        value = {"true": True, "false": False}.get(text.lower(), text)
+    else:
+        for kind in {int, float}.intersection(kinds):
+            with suppress(ValueError):
+                value = kind(text)
+    return fit(value, hint, name)
 
 
 def check(values: object, source: object, *kinds: type) -> dict[str, Any]:
@@ -96,7 +120,7 @@ def check(values: object, source: object, *kinds: type) -> dict[str, Any]:
             got = shorten(str(name), 60)
             raise ValueError(f"{source} must hold settings of {what}, got {got}")
     try:
-        return {name: _fit(value, hints[name], name) for name, value in values.items()}
+        return {name: fit(value, hints[name], name) for name, value in values.items()}
     except (TypeError, ValueError) as error:
         raise ValueError(f"{source}: {error}") from error
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json as json_format
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from softperm._files import replacing
 from softperm.data import read_picture
 from softperm.nn import Puzzle, SinkhornNet
+from softperm.ops import matching
 from softperm.permutations import apply_permutation
 from softperm.plotting import plot_puzzles, save
 from softperm.program import pieces as picture_pieces
-from softperm.program.pieces import Verdict, all_alike, for_network, is_light, judge
+from softperm.program.pieces import Verdict, all_alike, as_image, is_light, judge, score
 from softperm.program.schema import require_within
 from softperm.program.training.config import LARGEST_SEED, Device, pick_device
 from softperm.program.training.find import find_run
@@ -35,8 +37,12 @@ class _Solution:
     restored: Tensor
     verdict: Verdict | None
 
-    def write(self, folder: Path, stem: str, k: int) -> Path:
-        """Write the restored picture, and a figure that shows it beside the others."""
+    def write(self, folder: Path, stem: str, k: int) -> dict[str, Any]:
+        """Write the restored picture, and a figure that shows it beside the others.
+
+        Returns:
+            Where they are, and how many pieces are wrong where the order is known.
+        """
         parts = {
             "original": self.original,
             "scrambled": self.scrambled,
@@ -45,11 +51,17 @@ class _Solution:
         columns = {
             title: assemble(part, k)[None] for title, part in parts.items() if part is not None
         }
-        captions = None if self.verdict is None else [self.verdict.caption]
+        verdict = self.verdict
+        captions = None if verdict is None else [verdict.caption]
         base = _free_name(folder, stem, ("", "-restored"))
         figure = plot_puzzles(columns, k, captions=captions)
-        _save_image(assemble(self.restored, k), base.with_name(f"{base.name}-restored.png"))
-        return save(figure, base.with_name(f"{base.name}.png"))
+        restored = base.with_name(f"{base.name}-restored.png")
+        return {
+            "restored": str(_save_image(assemble(self.restored, k), restored)),
+            "figure": str(save(figure, base.with_name(f"{base.name}.png"))),
+            "wrong_pieces": None if verdict is None else verdict.wrong,
+            "verdict": None if verdict is None else str(verdict),
+        }
 
 
 def _free_name(folder: Path, stem: str, endings: tuple[str, ...]) -> Path:
@@ -63,23 +75,22 @@ def _free_name(folder: Path, stem: str, endings: tuple[str, ...]) -> Path:
 
 def _save_image(image: Tensor, path: Path) -> Path:
     """Write a uint8 image (C, H, W) as PNG."""
-    array = image.permute(1, 2, 0).squeeze(-1).numpy()
     with replacing(path) as temporary:
-        Image.fromarray(array).save(temporary)
+        as_image(image).save(temporary)
     return path
 
 
-def _read_and_cut(path: str, k: int) -> tuple[Tensor, Tensor]:
-    """A picture and its pieces; where it had to be stretched for them, that is said."""
+def _read_and_cut(path: str, k: int) -> tuple[Tensor, Tensor, list[str]]:
+    """A picture and its pieces; and that it had to be stretched for them, where it had."""
     picture = read_picture(path)
     try:
         pieces = picture_pieces.cut(picture, k)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     height, width = (k * side for side in pieces.shape[-2:])
-    if (height, width) != tuple(picture.shape[-2:]):
-        print(f"{path}: stretched to {width} x {height} pixels, a multiple of {k}")
-    return picture, pieces
+    stretched = (height, width) != tuple(picture.shape[-2:])
+    notes = [f"stretched to {width} x {height} pixels, a multiple of {k}"] if stretched else []
+    return picture, pieces, notes
 
 
 def _load_puzzle(run: Run) -> Puzzle:
@@ -90,7 +101,6 @@ def _load_puzzle(run: Run) -> Puzzle:
     return model
 
 
-@torch.no_grad()
 def _solve(
     net: SinkhornNet,
     puzzle: Puzzle,
@@ -100,9 +110,8 @@ def _solve(
 ) -> _Solution:
     """Restore pieces, scrambled first where a generator is given."""
     given = pieces if generator is None else scramble(pieces, generator)[0]
-    device = next(net.parameters()).device
-    items = puzzle.normalise(for_network(given, puzzle, invert).to(device))
-    restored = apply_permutation(net(items)[1].cpu(), given)
+    perm = matching(score(net, puzzle, given, invert))
+    restored = apply_permutation(perm, given)
     if generator is None:
         return _Solution(None, given, restored, None)
     return _Solution(pieces, given, restored, judge(restored, pieces))
@@ -116,6 +125,7 @@ def solve(
     out: str | None = None,
     seed: int = 0,
     device: Device = "auto",
+    json: bool = False,
 ) -> int:
     """Restore pictures and write them side by side with the original and the scrambled ones."""
     require_within(seed, "seed", 0, LARGEST_SEED)
@@ -126,18 +136,31 @@ def solve(
     generator = None if scrambled else torch.Generator().manual_seed(seed)
     # All are read before the first is written: a wrong name leaves nothing behind.
     given = [(path, *_read_and_cut(path, puzzle.pieces)) for path in images]
-    for path, picture, pieces in given:
+    told = []
+    for path, picture, pieces, notes in given:
+        row: dict[str, Any] = {"picture": path, "notes": notes}
+        told.append(row)
         if all_alike(pieces):
-            print(f"{path}: nothing to solve, all pieces look the same")
-            continue
-        inverted = is_light(picture, puzzle) if invert is None else invert
-        if inverted and invert is None:
-            print(f"{path}: light background, inverted for the network (--no-invert: leave it)")
-        solution = _solve(net, puzzle, pieces, inverted, generator)
-        folder = Path(out or home / "solved")
-        written = solution.write(folder, Path(path).stem, puzzle.pieces)
-        print(f"wrote {written}" + (f" ({solution.verdict})" if solution.verdict else ""))
+            notes.append("nothing to solve, all pieces look the same")
+        else:
+            inverted = is_light(picture, puzzle) if invert is None else invert
+            if inverted and invert is None:
+                notes.append("light background, inverted for the network (--no-invert: leave it)")
+            solution = _solve(net, puzzle, pieces, inverted, generator)
+            row.update(solution.write(Path(out or home / "solved"), Path(path).stem, puzzle.pieces))
+        if not json:
+            _tell(row)
+    if json:
+        print(json_format.dumps({"run": run, "pictures": told}))
     return 0
+
+
+def _tell(row: dict[str, Any]) -> None:
+    """What was done with a picture, in lines."""
+    for note in row["notes"]:
+        print(f"{row['picture']}: {note}")
+    if "figure" in row:
+        print(f"wrote {row['figure']}" + (f" ({row['verdict']})" if row["verdict"] else ""))
 
 
 def scramble_pictures(images: list[str], pieces: int, out: str = "scrambled", seed: int = 0) -> int:
@@ -145,8 +168,9 @@ def scramble_pictures(images: list[str], pieces: int, out: str = "scrambled", se
     require_within(pieces, "pieces", 2, _MOST_PIECES)
     require_within(seed, "seed", 0, LARGEST_SEED)
     generator = torch.Generator().manual_seed(seed)
-    given = [(path, _read_and_cut(path, pieces)[1]) for path in images]
-    for path, parts in given:
+    given = [(path, *_read_and_cut(path, pieces)[1:]) for path in images]
+    for path, parts, notes in given:
+        _tell({"picture": path, "notes": notes})
         image = assemble(scramble(parts, generator)[0], pieces)
         base = _free_name(Path(out), f"{Path(path).stem}-scrambled", ("",))
         print(f"wrote {_save_image(image, base.with_name(f'{base.name}.png'))}")

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
-from softperm.program import presets
+from softperm.program import presets, report
 from softperm.program.cli import main
 from softperm.program.reproduce import runner
 from softperm.program.reproduce.cells import Cell
@@ -37,6 +38,13 @@ def _tiny_presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presets, "_PRESETS", tmp_path / "presets")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _pictures_are_not_painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are written as ever, but empty: painting would take most of the time."""
+    for name in ("plot_curves", "plot_puzzles", "plot_temperatures"):
+        monkeypatch.setattr(report, name, lambda *_: Figure(figsize=(1, 1)))
 
 
 def reproduce(*arguments: str) -> int:

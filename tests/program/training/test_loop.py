@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from softperm.nn import SinkhornNet, SinkhornSortNet
+from softperm.program.tasks.base import Watch
 from softperm.program.training import loop
 from softperm.program.training.config import TrainConfig, pick_device
 from softperm.program.training.loop import Stopped, train
@@ -30,6 +31,8 @@ class ToyTask:
 
     n_items = 3
     n_train = 40
+    n_test = 1
+    summary = "three numbers, toy net"
 
     def __init__(self, stop_at: int | None = None, sig: signal.Signals = signal.SIGINT) -> None:
         self.calls = 0
@@ -50,7 +53,9 @@ class ToyTask:
         error: Tensor = (ordered - batch.sort(-1).values).square().mean()
         return error
 
-    def evaluate(self, net: SinkhornNet, device: torch.device) -> dict[str, float]:
+    def evaluate(
+        self, net: SinkhornNet, device: torch.device, *, watch: Watch | None = None
+    ) -> dict[str, float]:
         return {"weight": next(net.parameters()).sum().item()}
 
     def describe(self) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from softperm.program.training.run import Run
 def run(tmp_path: Path) -> Run:
     run = Run(tmp_path / "run")
     config = SortingConfig(n_items=3, test_lists=10)
-    run.create("sorting", Sorting(config), config, TrainConfig())
+    with run.create("sorting", Sorting(config), config, TrainConfig()):
+        pass
     return run
 
 

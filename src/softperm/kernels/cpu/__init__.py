@@ -18,6 +18,7 @@ from softperm._checks import require_solvable
 from softperm.kernels.cpu import library
 from softperm.kernels.cpu.assignment import match_batch, match_list
 from softperm.kernels.cpu.library import is_available
+from softperm.kernels.cpu.structures import Work
 from softperm.kernels.reference import Problem, Settings
 
 __all__ = ["backward", "forward", "is_available", "match_batch", "match_list"]
@@ -30,22 +31,6 @@ _MOST_KEPT = 1 << 20  # numbers, of scalings that are kept of iterations that ma
 # done, and the scalings of every step.
 Scalings = list[Tensor]
 Result = tuple[Tensor, Tensor | None, Tensor | None, Scalings]
-
-_SIZES = ("batch", "m", "n", "n_iters", "kept", "log", "n_taus", "threads", "in_lanes")
-_ARRAYS = (
-    *("x", "taus", "log_rows", "log_columns", "out", "iters", "error"),
-    *("tier", "steps", "more_steps", "grad", "dx", "d_rows", "d_columns"),
-)
-
-
-class Work(ctypes.Structure):
-    """What there is to do, as the compiled kernels read it; everything that is not given is 0."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in _SIZES),
-        *((name, ctypes.c_double) for name in ("tol", "tau")),
-        *((name, ctypes.c_void_p) for name in _ARRAYS),
-    )
 
 
 def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:

@@ -8,18 +8,11 @@ import torch
 from torch import Tensor
 
 from softperm.kernels.cpu import library
+from softperm.kernels.cpu.structures import Matches
 
-_NUMBERS = ("count", "m", "n", "threads")
-_ARRAYS = ("matrices", "batch", "unmatched", "n_rows", "n_cols", "perm")
-
-
-class Matches(ctypes.Structure):
-    """The matrices to match, as the compiled kernel reads them; what is not given is 0."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in _NUMBERS),
-        *((name, ctypes.c_void_p) for name in _ARRAYS),
-    )
+# Rows keep lists of their best columns where both sides of a matrix are longer; -1: where that is
+# quicker with the vectors of the library.
+_LISTS_ABOVE = -1
 
 
 def _address(tensor: Tensor | None) -> int | None:
@@ -40,12 +33,15 @@ def match_batch(
     n_rows: Tensor | None = None,
     n_cols: Tensor | None = None,
 ) -> tuple[Tensor, int]:
-    """The assignments of (batch, m, n) scores, and the first matrix that has none, or -1."""
+    """The assignments of (batch, m, n) scores, and the first matrix that has none, or -1.
+
+    Scores of NaN or +inf allow none.
+    """
     count, m, n = scores.shape
     given = [None if t is None else t.contiguous() for t in (scores, unmatched, n_rows, n_cols)]
     perm = torch.empty(count, m, dtype=torch.int64, device="cpu")
     addresses = (*map(_address, given), perm.data_ptr())
-    matches = Matches(count, m, n, torch.get_num_threads(), None, *addresses)
+    matches = Matches(count, m, n, torch.get_num_threads(), _LISTS_ABOVE, None, *addresses)
     return perm, _run(matches, scores.dtype)
 
 
@@ -63,7 +59,7 @@ def match_list(
     starts = (ctypes.c_void_p * len(scores))(*map(Tensor.data_ptr, scores))
     perm = torch.empty(int(sizes[0].sum()), dtype=torch.int64, device="cpu")
     addresses = map(_address, (alone, sizes[0], sizes[1], perm))
-    numbers = (len(scores), 0, 0, torch.get_num_threads())
+    numbers = (len(scores), 0, 0, torch.get_num_threads(), _LISTS_ABOVE)
     matches = Matches(*numbers, ctypes.addressof(starts), None, *addresses)
     failed = _run(matches, scores[0].dtype)
     return list(perm.split(sizes[0].tolist())), failed

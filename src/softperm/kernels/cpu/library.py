@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from softperm.kernels.cpu.structures import LAYOUT
+
 # A child that is forked later, before the library is loaded, does not have PyTorch's threads.
 _IMPORTED_BY = os.getpid()
 _NAMES = {torch.float32: "f32", torch.float64: "f64"}
@@ -28,7 +30,10 @@ def _load(level: int) -> ctypes.CDLL:
     if not path.exists():
         installed = files("softperm") or []
         path = next((Path(str(f.locate())) for f in installed if f.name == name), path)
-    return ctypes.CDLL(str(path))
+    library = ctypes.CDLL(str(path))
+    if not hasattr(library, "softperm_layout") or library.softperm_layout() != LAYOUT:
+        raise OSError(f"{path} belongs to another version of softperm")
+    return library
 
 
 @cache
@@ -42,8 +47,8 @@ def _library() -> ctypes.CDLL | None:
     except (OSError, PackageNotFoundError):
         warnings.warn(
             "softperm computes with plain PyTorch and SciPy, which is slower: its compiled kernels "
-            "are not installed. Install a wheel for your platform, or install again where there is "
-            "a C++ compiler (GCC or Clang)",
+            "are missing, or of another version. Install a wheel for your platform, or install "
+            "again where there is a C++ compiler (GCC or Clang)",
             stacklevel=2,
         )
         return None
@@ -77,6 +82,12 @@ def _lend_threads(library: ctypes.CDLL) -> None:
 def is_available() -> bool:
     """Whether the compiled kernels are there."""
     return _library() is not None
+
+
+def level() -> int | None:
+    """The level of instruction sets that is computed with, 0 the plainest; None without kernels."""
+    library = _library()
+    return None if library is None else int(library.softperm_level())
 
 
 @cache

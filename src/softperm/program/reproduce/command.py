@@ -65,7 +65,7 @@ def reproduce(
     try:
         run_cells(cells, folder, changes, quick=quick, finished=_report)
     except Stopped as stopped:
-        print("stopped; the same command goes on")
+        print("stopped; the same command goes on", flush=True)
         return 128 + stopped.signum
     _show(table, folder, docs)
     return 0

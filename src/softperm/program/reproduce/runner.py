@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from softperm.program.presets import preset_file
 from softperm.program.readers import read_json, read_yaml
 from softperm.program.reproduce.cells import METRICS, Cell, Table
 from softperm.program.schema import build, check
-from softperm.program.tasks import Jigsaw, JigsawConfig, Sorting, SortingConfig, Task
+from softperm.program.settings import CONFIGS, JigsawConfig, SortingConfig
+from softperm.program.tasks import Jigsaw, Sorting, Task
 from softperm.program.training.config import TrainConfig, pick_device
+from softperm.program.training.lock import Lock
 from softperm.program.training.loop import train
 from softperm.program.training.run import TASKS, Run
 
@@ -90,7 +93,7 @@ def settings(cell: Cell, changes: dict[str, Any], *, quick: bool = False) -> Set
     Raises:
         ValueError: the preset does not exist or has an unknown setting.
     """
-    config_class = TASKS[cell.table][0]
+    config_class = CONFIGS[cell.table]
     path = preset_file(cell.table, cell.preset)
     values = check(read_yaml(path), path, config_class, TrainConfig)
     values.update(changes, seed=cell.seed)
@@ -163,10 +166,10 @@ def run_cell(cell: Cell, folder: Path, chosen: Settings) -> Result | None:
             return None
     else:
         run.require_new()
-    task = TASKS[cell.table][1](task_config)  # type: ignore[arg-type]
+    task = TASKS[cell.table](task_config)  # type: ignore[arg-type]
 
-    def create() -> None:
-        run.create(cell.table, task, task_config, config)
+    def create() -> AbstractContextManager[Lock]:
+        return run.create(cell.table, task, task_config, config)
 
     train(task, config, run, resume=begun, create=None if begun else create)
     return _finish(cell, task, run, config)

@@ -4,100 +4,32 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from typing import Any, get_args
+from dataclasses import asdict, fields
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from softperm._checks import require_odd
-from softperm.data import channel_statistics, load_images, shift_images
+from softperm.data import (
+    ImageData,
+    channel_statistics,
+    load_images,
+    load_test_images,
+    shift_images,
+)
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import Puzzle, SinkhornNet
-from softperm.nn.puzzle import NetName
 from softperm.permutations import apply_permutation
-from softperm.program.schema import require_within
+from softperm.program.settings import JigsawConfig
+from softperm.program.tasks.base import Watch
 from softperm.puzzles import identical_pieces, scramble
 
 _EVALUATION_SEED = 0
 _EVALUATION_BATCH = 2500
 _NET_PIECES = 512  # the activations of more pieces at a time fall out of the cache
 
-_NETS = get_args(NetName)
-_RANGES: dict[str, tuple[float, float]] = {
-    "pieces": (1, 100),
-    "hidden_channels": (1, 65_536),
-    "kernel_size": (1, 1_001),
-    "features": (1, 65_536),
-    "layers": (1, 1_000),
-    "heads": (1, 1_024),
-    "gamma": (0.01, 100.0),
-    "shift": (0, 10_000),
-    "tau": (1e-6, 1e6),
-    "n_iters": (1, 100_000),
-    "noise_scale": (0.0, 1e6),
-    "n_samples": (1, 10_000),
-}
-
-
-@dataclass(frozen=True)
-class JigsawConfig:
-    """Settings of the jigsaw task; the defaults are those of the tutorial's run.
-
-    Arguments:
-        data: Images to train and test on: digits (embedded), mnist, or a folder of images.
-        pieces: Pieces a side: the puzzle has pieces x pieces of them.
-        image_size: Side in pixels to which the images of a folder are brought.
-        channels: Channels to which the images of a folder are converted, 1 (grey) or 3 (colour).
-        net: conv, the paper's net, which reads every piece alone; or transformer, in which every
-            piece sees the others.
-        hidden_channels: conv only: channels of the convolution.
-        kernel_size: conv only: side of the convolution's kernel, odd.
-        features: transformer only: features that describe a piece, a multiple of heads.
-        layers: transformer only: blocks of attention.
-        heads: transformer only: heads of the attention.
-        gamma: Power to which pixel values in [0, 1] are raised before the network reads them and
-            the error is measured; below 1 faint strokes count for more.
-        shift: Pixels by which training images are moved each way at most, at random.
-        tau: Temperature of the Gumbel-Sinkhorn samples.
-        n_iters: Sinkhorn iterations.
-        noise_scale: Scale of the Gumbel noise.
-        n_samples: Gumbel-Sinkhorn samples an image in every step.
-    """
-
-    data: str = "mnist"
-    pieces: int = 2
-    image_size: int | None = None
-    channels: int | None = None
-    net: NetName = "conv"
-    hidden_channels: int = 32
-    kernel_size: int = 5
-    features: int = 128
-    layers: int = 3
-    heads: int = 4
-    gamma: float = 1.0
-    shift: int = 0
-    tau: float = 0.1
-    n_iters: int = 20
-    noise_scale: float = 1.0
-    n_samples: int = 1
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            require_within(getattr(self, name), name, low, high)
-        if self.image_size is not None:
-            require_within(self.image_size, "image_size", 1, 10_000)
-        if self.channels not in (None, 1, 3):
-            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
-        if not self.data:
-            raise ValueError("data must be digits, mnist or a folder, got an empty name")
-        if self.net not in _NETS:
-            raise ValueError(f"net must be {' or '.join(_NETS)}, got {self.net!r}")
-        if self.features % self.heads:
-            raise ValueError(
-                f"features must be a multiple of heads, {self.heads}, got {self.features}"
-            )
-        require_odd(self.kernel_size, "kernel_size")
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 class Jigsaw:
@@ -110,6 +42,8 @@ class Jigsaw:
 
     Arguments:
         config: The settings.
+        statistics: Mean and standard deviation of every channel of the training images, as in
+            `Puzzle`. With them given these images are not read before they are used.
 
     Raises:
         ValueError, OSError: the data cannot be read or do not fit the settings.
@@ -117,16 +51,33 @@ class Jigsaw:
     Source: Mena et al., ICLR 2018, section 5.2.
     """
 
-    def __init__(self, config: JigsawConfig) -> None:
+    def __init__(self, config: JigsawConfig, statistics: Statistics | None = None) -> None:
         self.config = config
-        self.images = load_images(config.data, size=config.image_size, channels=config.channels)
-        channels, height, width = self.images.train.shape[1:]
-        given: dict[str, Any] = {"channels": channels, "height": height, "width": width}
-        given["mean"], given["std"] = self.images.mean, self.images.std
-        if config.gamma != 1:
-            given["mean"], given["std"] = channel_statistics(self.images.train, config.gamma)
+        given: dict[str, Any] = {}
+        given["mean"], given["std"] = statistics or self._statistics()
+        given["channels"], given["height"], given["width"] = self.test_images.shape[1:]
         shared = {field.name for field in fields(Puzzle)} - given.keys()
         self.puzzle = Puzzle(**given, **{name: getattr(config, name) for name in shared})
+
+    @cached_property
+    def images(self) -> ImageData:
+        """Training and test images."""
+        c = self.config
+        return load_images(c.data, size=c.image_size, channels=c.channels)
+
+    @cached_property
+    def test_images(self) -> Tensor:
+        """The test images, read alone where the others were not needed yet."""
+        c = self.config
+        if "images" in vars(self):
+            return self.images.test
+        return load_test_images(c.data, size=c.image_size, channels=c.channels)
+
+    def _statistics(self) -> Statistics:
+        """Mean and standard deviation of every channel of the training images."""
+        if self.config.gamma == 1:
+            return self.images.mean, self.images.std
+        return channel_statistics(self.images.train, self.config.gamma)
 
     @property
     def n_items(self) -> int:
@@ -137,6 +88,17 @@ class Jigsaw:
     def n_train(self) -> int:
         """Training images in an epoch."""
         return len(self.images.train)
+
+    @property
+    def n_test(self) -> int:
+        """Images in the test set."""
+        return len(self.test_images)
+
+    @property
+    def summary(self) -> str:
+        """The data and the network, in a few words."""
+        k = self.config.pieces
+        return f"{self.config.data} in {k}x{k} pieces, {self.config.net} net"
 
     def make_net(self) -> SinkhornNet:
         """A new network, initialised from torch's global generator."""
@@ -168,17 +130,24 @@ class Jigsaw:
         """Test images in batches: pieces, scrambled pieces, true and predicted permutations."""
         net.eval()
         generator = torch.Generator(device).manual_seed(_EVALUATION_SEED)
-        for images in self.images.test[:n_images].split(_EVALUATION_BATCH):
+        for images in self.test_images[:n_images].split(_EVALUATION_BATCH):
             pieces = self.puzzle.cut(images.to(device))
             scrambled, target = scramble(pieces, generator)
             parts = scrambled.split(max(1, _NET_PIECES // scrambled.shape[1]))
             perm = torch.cat([net(self.puzzle.normalise(part))[1] for part in parts])
             yield pieces, scrambled, target, perm
 
-    def evaluate(self, net: SinkhornNet, device: torch.device) -> dict[str, float]:
+    def evaluate(
+        self, net: SinkhornNet, device: torch.device, *, watch: Watch | None = None
+    ) -> dict[str, float]:
         """Mean over all test images of every metric; scrambles are the same every time.
 
         Distances are norms of the difference of pixel values in [0, 1].
+
+        Arguments:
+            net: The network.
+            device: Where the network is.
+            watch: Is told the number of images done, again and again.
         """
         sums: defaultdict[str, float] = defaultdict(float)
         for pieces, scrambled, target, perm in self.solved(net, device):
@@ -198,4 +167,6 @@ class Jigsaw:
             }
             for name, value in values.items():
                 sums[name] += value.cpu().sum(dtype=torch.float64).item()
-        return {name: total / len(self.images.test) for name, total in sums.items()}
+            if watch is not None:
+                watch(len(pieces))
+        return {name: total / self.n_test for name, total in sums.items()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from copy import deepcopy
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,80 +14,13 @@ from softperm.data import uniform_lists
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import RelativeSortNet, SinkhornNet, SinkhornSortNet
 from softperm.permutations import invert_permutation
-from softperm.program.schema import require_within
+from softperm.program.settings import SortingConfig
+from softperm.program.tasks.base import Watch
 
 _EVALUATION_SEED = 0
 _EVALUATION_ENTRIES = 4_000_000  # of score matrices held at a time
 
-_LARGEST_TEST = 1_000_000_000  # numbers in the test set
-
 Interval = tuple[float, float]
-_RANGES: dict[str, tuple[float, float]] = {
-    "n_items": (1, 20_000),
-    "low": (-1e9, 1e9),
-    "high": (-1e9, 1e9),
-    "test_low": (-1e9, 1e9),
-    "test_high": (-1e9, 1e9),
-    "train_lists": (1, 1_000_000_000),
-    "test_lists": (1, 100_000_000),
-    "hidden_features": (1, 65_536),
-    "tau": (1e-6, 1e6),
-    "n_iters": (1, 100_000),
-    "noise_scale": (0.0, 1e6),
-    "n_samples": (1, 10_000),
-}
-
-
-@dataclass(frozen=True)
-class SortingConfig:
-    """Settings of the sorting task; the defaults are those of the paper's code.
-
-    Arguments:
-        n_items: Numbers in a list.
-        low: Lower end of the interval that training lists are drawn from.
-        high: Upper end of that interval.
-        test_low: Lower end of the interval that test lists are drawn from.
-        test_high: Upper end of that interval.
-        train_lists: Lists in an epoch; every epoch draws new ones.
-        test_lists: Lists in the test set, the same every time.
-        net: paper (`SinkhornSortNet`), or relative (`RelativeSortNet`).
-        hidden_features: Units of the hidden layers.
-        tau: Temperature of the Gumbel-Sinkhorn samples.
-        n_iters: Sinkhorn iterations.
-        noise_scale: Scale of the Gumbel noise.
-        n_samples: Gumbel-Sinkhorn samples a list in every step.
-    """
-
-    n_items: int = 10
-    low: float = 0.0
-    high: float = 1.0
-    test_low: float = 0.0
-    test_high: float = 1.0
-    train_lists: int = 10_000
-    test_lists: int = 1_000
-    net: Literal["paper", "relative"] = "paper"
-    hidden_features: int = 32
-    tau: float = 1.0
-    n_iters: int = 10
-    noise_scale: float = 1.0
-    n_samples: int = 5
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            require_within(getattr(self, name), name, low, high)
-        if self.net not in ("paper", "relative"):
-            raise ValueError(f"net must be paper or relative, got {self.net!r}")
-        for lower, upper in (("low", "high"), ("test_low", "test_high")):
-            if not getattr(self, lower) < getattr(self, upper):
-                raise ValueError(
-                    f"{lower} must be below {upper}, got {getattr(self, lower)} and "
-                    f"{getattr(self, upper)}"
-                )
-        if self.test_lists * self.n_items > _LARGEST_TEST:
-            raise ValueError(
-                f"test_lists x n_items must be at most {_LARGEST_TEST}, got "
-                f"{self.test_lists} x {self.n_items}"
-            )
 
 
 class Sorting:
@@ -116,6 +49,17 @@ class Sorting:
     def n_train(self) -> int:
         """Lists in an epoch."""
         return self.config.train_lists
+
+    @property
+    def n_test(self) -> int:
+        """Lists in the test set."""
+        return self.config.test_lists
+
+    @property
+    def summary(self) -> str:
+        """The data and the network, in a few words."""
+        c = self.config
+        return f"lists of {c.n_items} numbers from U({c.low:g}, {c.high:g}), {c.net} net"
 
     def make_net(self) -> SinkhornNet:
         """A new network, initialised from torch's global generator."""
@@ -164,7 +108,12 @@ class Sorting:
 
     @torch.no_grad()
     def evaluate(
-        self, net: SinkhornNet, device: torch.device, interval: Interval | None = None
+        self,
+        net: SinkhornNet,
+        device: torch.device,
+        interval: Interval | None = None,
+        *,
+        watch: Watch | None = None,
     ) -> dict[str, float]:
         """Mean over all test lists of every metric; l1 and l2 are norms of the difference.
 
@@ -175,12 +124,15 @@ class Sorting:
             net: The network; left as it is.
             device: Where the network is.
             interval: Where to draw the test lists from; (test_low, test_high) when omitted.
+            watch: Is told the number of lists done, again and again.
         """
         exact = deepcopy(net).to("cpu", torch.float64).eval()
         sums: defaultdict[str, float] = defaultdict(float)
         for lists in self.test_lists(interval).split(_lists_at_a_time(self.n_items)):
             for name, value in _list_metrics(lists, *exact(lists)).items():
                 sums[name] += value.sum(dtype=torch.float64).item()
+            if watch is not None:
+                watch(len(lists))
         return {name: total / self.config.test_lists for name, total in sums.items()}
 
 

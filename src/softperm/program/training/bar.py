@@ -1,9 +1,10 @@
-"""The progress bar of the training loop."""
+"""What training and evaluation show: a bar on a terminal, a line an epoch elsewhere."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -19,6 +20,7 @@ from rich.progress import (
 from softperm.program.training.signals import TERMINAL_GONE, Stop
 
 _SECONDS_A_REFRESH = 0.1
+_SHOWN = ("kendall_tau", "exact_reconstruction", "prop_any_wrong")  # the first two that a task has
 
 
 class PlainConsole(Console):
@@ -29,10 +31,12 @@ class PlainConsole(Console):
         raise BrokenPipeError("nobody reads the output")
 
 
-class Bar:
-    """Epoch, steps, loss and speed, in a line; where the terminal is gone, a request to stop.
+class Display:
+    """What a training shows; where nobody can see it any more, a request to stop.
 
-    It is drawn by the training loop and no thread, so that all errors come up there.
+    On a terminal epoch, steps, loss, the last test and speed in a line; after every epoch, there
+    and elsewhere, a line of plain text. It is drawn by the training loop and no thread, so that all
+    errors come up there.
     """
 
     def __init__(self, stop: Stop) -> None:
@@ -40,14 +44,18 @@ class Bar:
         self._drawn = 0.0
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(None),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4g}  {task.fields[rate]:.0f} steps/s"),
+            TextColumn(
+                "loss {task.fields[loss]:.4g}{task.fields[test]}  {task.fields[rate]:.0f}/s"
+            ),
             TimeRemainingColumn(),
             console=PlainConsole(),
             auto_refresh=False,
+            disable=not sys.stdout.isatty(),
+            expand=True,
         )
-        self._line = self._progress.add_task("", total=None, loss=float("nan"), rate=0.0)
+        self._line = self._progress.add_task("", total=None, loss=float("nan"), rate=0.0, test="")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -56,9 +64,10 @@ class Bar:
         except OSError:
             self._stop.request(TERMINAL_GONE)
 
-    def start(self) -> None:
-        """Show the line."""
+    def start(self, title: str) -> None:
+        """Say what is trained, and show the line."""
         with self._writing():
+            print(title, flush=True)
             self._progress.start()
 
     def close(self) -> None:
@@ -72,20 +81,47 @@ class Bar:
             self._progress.reset(self._line, description=label, total=steps, completed=done)
 
     def update(self, done: int, loss: float, rate: float) -> None:
-        """Show the steps done, the mean loss and the speed."""
+        """Show the steps done, the mean loss and the steps a second."""
         self._progress.update(self._line, completed=done, loss=loss, rate=rate)
         if time.monotonic() - self._drawn > _SECONDS_A_REFRESH:
             self._drawn = time.monotonic()
             with self._writing():
                 self._progress.refresh()
 
+    def end_epoch(self, label: str, row: Mapping[str, float]) -> None:
+        """Write what an epoch came to."""
+        shown = [f"{name} {row[name]:.4f}" for name in _SHOWN if name in row][:2]
+        self._progress.update(self._line, test=f"  {shown[0]}" if shown else "")
+        line = "  ".join([label, f"loss {row['loss']:.4g}", *shown, f"{row['seconds']:.0f} s"])
+        with self._writing():
+            if self._progress.disable:
+                print(line, flush=True)
+            else:
+                self._progress.console.print(line, highlight=False)
+
 
 @contextmanager
-def progress_bar(stop: Stop) -> Iterator[Bar]:
-    """A bar on the terminal."""
-    bar = Bar(stop)
-    bar.start()
+def display(stop: Stop, title: str) -> Iterator[Display]:
+    """What a training shows, until it ends."""
+    shown = Display(stop)
+    shown.start(title)
     try:
-        yield bar
+        yield shown
     finally:
-        bar.close()
+        shown.close()
+
+
+@contextmanager
+def counting(label: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """A bar on the terminal while something is counted; it is told how much more was done."""
+    columns = (TextColumn(label), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = quiet or not sys.stdout.isatty()
+    with Progress(
+        *columns, console=PlainConsole(), auto_refresh=False, disable=hidden, transient=True
+    ) as progress:
+        line = progress.add_task("", total=total)
+
+        def advance(number: int) -> None:
+            progress.update(line, advance=number, refresh=True)
+
+        yield advance

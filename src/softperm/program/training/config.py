@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from softperm.program.schema import require_within
+
+if TYPE_CHECKING:
+    import torch
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 LARGEST_SEED = 2**64 - 1  # that torch's generators take
@@ -26,6 +27,8 @@ def pick_device(device: Device) -> torch.device:
     Raises:
         ValueError: the device is not there.
     """
+    import torch  # here, so that settings are read without it
+
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from softperm.nn.pretrained import pretrained_folder, pretrained_names
+from softperm._pretrained import pretrained_folder, pretrained_names
+from softperm._suggest import did_you_mean
 from softperm.program.training.run import Run
 
 
@@ -19,4 +20,7 @@ def find_run(run: str) -> tuple[Run, Path]:
         return folder, folder.folder
     if run in names:
         return Run(pretrained_folder(run)), Path("runs", "pretrained", run)
-    raise ValueError(f"run must be {' or '.join(['the folder of a run', *names])}, got {run}")
+    raise ValueError(
+        f"run must be {' or '.join(['the folder of a run', *names])}, got {run}"
+        f"{did_you_mean(run, names)}"
+    )

@@ -35,9 +35,9 @@ else:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Lock:
-    """The right to write to a run folder."""
+    """The right to write to a run folder, which stays when the folder gets another name."""
 
     folder: Path
     handle: int

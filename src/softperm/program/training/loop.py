@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 from softperm._files import remove_leftovers
 from softperm.program.tasks import Task
-from softperm.program.training.bar import Bar, progress_bar
+from softperm.program.training.bar import Display, display
 from softperm.program.training.checkpoint import Parts, Progress, load_checkpoint, save_checkpoint
 from softperm.program.training.config import TrainConfig, pick_device
 from softperm.program.training.events import EventWriter
@@ -158,12 +158,24 @@ class _Trainer:
         self.count([self.step(self.batches()[0])])
         self.progress.seconds = time.perf_counter() - started
 
-    def epoch(self, stop: Stop, bar: Bar, lock: Lock) -> None:
+    @property
+    def label(self) -> str:
+        """Which epoch it is."""
+        return f"epoch {self.progress.epoch + 1}/{self.config.epochs}"
+
+    @property
+    def title(self) -> str:
+        """What is trained, and where."""
+        weights = sum(parameter.numel() for parameter in self.raw_net.parameters())
+        return (
+            f"training on {self.fabric.device.type}: {self.task.summary} of {weights:,} parameters"
+        )
+
+    def epoch(self, stop: Stop, shown: Display, lock: Lock) -> None:
         """The steps of the present epoch that are still to do."""
         progress, started = self.progress, time.perf_counter()
         self.net.train()
-        label = f"epoch {progress.epoch + 1}/{self.config.epochs}"
-        bar.begin_epoch(label, self.steps, progress.step)
+        shown.begin_epoch(self.label, self.steps, progress.step)
         unread: list[torch.Tensor] = []
         first = progress.step
         for indices in self.batches():
@@ -178,16 +190,16 @@ class _Trainer:
                 self.count(unread)
                 unread.clear()
                 rate = (progress.step - first) / (time.perf_counter() - started)
-                bar.update(progress.step, progress.loss_sum / progress.step, rate)
+                shown.update(progress.step, progress.loss_sum / progress.step, rate)
             if stop.signum is not None:
                 progress.seconds += time.perf_counter() - started
                 self.save(lock)
                 raise Stopped(stop.signum)
         progress.seconds += time.perf_counter() - started
 
-    def finish_epoch(self, events: EventWriter, lock: Lock) -> None:
+    def finish_epoch(self, events: EventWriter, shown: Display, lock: Lock) -> None:
         """Evaluate, report and save."""
-        progress = self.progress
+        progress, label = self.progress, self.label
         lr = self.optimizers[0].param_groups[0]["lr"]
         progress.epoch += 1
         row = {
@@ -200,21 +212,22 @@ class _Trainer:
         }
         progress.rows.append(row)
         progress.step, progress.loss_sum, progress.seconds = 0, 0.0, 0.0
-        shown = {name: value for name, value in row.items() if name not in ("epoch", "step")}
+        scalars = {name: value for name, value in row.items() if name not in ("epoch", "step")}
         lock.require_current()
-        events.add_scalars(shown, int(row["step"]))
+        events.add_scalars(scalars, int(row["step"]))
         self.run.write_metrics(progress.rows)
         self.run.save_weights(self.raw_net)
         self.save(lock)
+        shown.end_epoch(label, row)
 
-    def run_all(self, stop: Stop, bar: Bar, lock: Lock, resumed: bool) -> None:
+    def run_all(self, stop: Stop, shown: Display, lock: Lock, resumed: bool) -> None:
         """All epochs that are still to do."""
         progress = self.progress
         purge = progress.epoch * self.steps + 1 if resumed else None
         with EventWriter(self.run.folder / "tensorboard", purge) as events:
             while progress.epoch < self.config.epochs:
-                self.epoch(stop, bar, lock)
-                self.finish_epoch(events, lock)
+                self.epoch(stop, shown, lock)
+                self.finish_epoch(events, shown, lock)
         if stop.signum is not None:
             raise Stopped(stop.signum)
 
@@ -225,7 +238,7 @@ def train(
     run: Run,
     *,
     resume: bool = False,
-    create: Callable[[], None] | None = None,
+    create: Callable[[], AbstractContextManager[Lock]] | None = None,
 ) -> dict[str, float]:
     """Train a new network on `task` and leave everything in the run's folder.
 
@@ -237,7 +250,8 @@ def train(
         config: Settings of the loop.
         run: Where to keep the run.
         resume: Continue from the run's checkpoint; without one start from the beginning.
-        create: Makes the folder; called after the first step, before anything is written.
+        create: Makes the folder and locks it; called after the first step, before anything is
+            written.
 
     Returns:
         The metrics after the last epoch.
@@ -252,14 +266,14 @@ def train(
         trainer = _Trainer(task, config, run)
         if create is not None:
             trainer.first_step()
-            create()
         else:
             run.folder.mkdir(parents=True, exist_ok=True)
-        with locked(run.folder) as lock, stop_on_signal() as stop:
+        holding = locked(run.folder) if create is None else create()
+        with holding as lock, stop_on_signal() as stop:
             remove_leftovers(run.folder)
             if resume and run.checkpoint_file.exists():
                 trainer.load()
-            with progress_bar(stop) as bar:
-                trainer.run_all(stop, bar, lock, resume)
+            with display(stop, trainer.title) as shown:
+                trainer.run_all(stop, shown, lock, resume)
     rows = trainer.progress.rows
     return {name: value for name, value in rows[-1].items() if name not in _NO_METRICS}

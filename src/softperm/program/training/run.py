@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,24 +16,22 @@ from torch import nn
 
 from softperm._files import appearing, write_text
 from softperm.nn import Puzzle, SinkhornNet
-from softperm.program.readers import read_json, read_text, read_yaml
+from softperm.program.readers import read_json, read_yaml
 from softperm.program.schema import build, check, shorten
-from softperm.program.tasks import Jigsaw, JigsawConfig, Sorting, SortingConfig, Task
+from softperm.program.settings import CONFIGS, JigsawConfig, SortingConfig
+from softperm.program.tasks import Jigsaw, Sorting, Task
 from softperm.program.training.config import TrainConfig
-from softperm.program.training.lock import locked
+from softperm.program.training.lock import Lock, locked
+from softperm.program.training.table import read_table, write_table
 from softperm.program.training.tensorfile import read_tensors, write_tensors
 
 Config = JigsawConfig | SortingConfig
 
-TASKS: dict[str, tuple[type[JigsawConfig] | type[SortingConfig], type[Jigsaw] | type[Sorting]]] = {
-    "jigsaw": (JigsawConfig, Jigsaw),
-    "sorting": (SortingConfig, Sorting),
-}
+TASKS: dict[str, type[Jigsaw] | type[Sorting]] = {"jigsaw": Jigsaw, "sorting": Sorting}
 MODELS: dict[str, type[Puzzle] | type[SortingConfig]] = {
     "jigsaw": Puzzle,
     "sorting": SortingConfig,
 }
-_LARGEST_TABLE = 100_000_000  # bytes of metrics.csv
 _STATISTICS = ("mean", "std")  # of the data; the last digits depend on the machine
 
 
@@ -75,32 +72,61 @@ class Run:
         """The task's name and all that using the network takes."""
         return self.folder / "model.json"
 
-    def create(self, name: str, task: Task, task_config: Config, config: TrainConfig) -> None:
-        """Make the folder of a new run of the task called `name`, whole or not at all.
+    @contextmanager
+    def create(
+        self, name: str, task: Task, task_config: Config, config: TrainConfig
+    ) -> Iterator[Lock]:
+        """Make the folder of a new run of the task called `name`, whole or not at all, and keep
+        every other process from it: there is no moment at which it is there and free.
 
         An empty folder that is there already is filled; its run begins with `config.yaml`, the
         last file to be written.
 
         Raises:
             ValueError: the folder holds something.
+            Busy: another process was quicker.
             OSError: it cannot be written.
         """
         self.require_new()
         settings = yaml.safe_dump({**asdict(task_config), **asdict(config)}, sort_keys=False)
         model = json.dumps({"task": name, "model": task.describe()}, indent=2) + "\n"
-        if not self.folder.exists():
-            with appearing(self.folder) as temporary:
-                write_text(temporary / self.model_file.name, model)
-                write_text(temporary / self.config_file.name, settings)
-            return
-        with locked(self.folder):
+        files = {self.model_file.name: model, self.config_file.name: settings}
+        make = self._fill if self.folder.exists() else self._appear
+        with make(files) as lock:
+            yield lock
+
+    @contextmanager
+    def _appear(self, files: dict[str, str]) -> Iterator[Lock]:
+        """The folder with these files, where nothing was."""
+        with ExitStack() as stack:
+            try:
+                with appearing(self.folder) as temporary:
+                    if os.name != "nt":  # a folder with an open file cannot be renamed there
+                        lock = stack.enter_context(locked(temporary))
+                    for name, text in files.items():
+                        write_text(temporary / name, text)
+            except OSError:
+                if self.folder.exists():  # another process was quicker
+                    with locked(self.folder):
+                        self.require_new()
+                raise
+            if os.name == "nt":
+                lock = stack.enter_context(locked(self.folder))
+            lock.folder = self.folder
+            yield lock
+
+    @contextmanager
+    def _fill(self, files: dict[str, str]) -> Iterator[Lock]:
+        """These files in a folder that is empty."""
+        with locked(self.folder) as lock:
             self.require_new()
             try:
-                write_text(self.model_file, model)
-                write_text(self.config_file, settings)
+                for name, text in files.items():
+                    write_text(self.folder / name, text)
             except BaseException:
                 self.model_file.unlink(missing_ok=True)
                 raise
+            yield lock
 
     def require_new(self) -> None:
         """Refuse a folder that holds a run, or anything else.
@@ -160,7 +186,7 @@ class Run:
         Raises:
             ValueError: the folder holds no run, or one that is damaged.
         """
-        kind, path = TASKS[self.describe()[0]][0], self.config_file
+        kind, path = CONFIGS[self.describe()[0]], self.config_file
         with self._reading(path):
             values = check(read_yaml(path), "it", kind, TrainConfig)
             names = {field.name for field in fields(kind)}
@@ -183,15 +209,21 @@ class Run:
                     f"{self.folder}, got {shorten(str(value), 60)}"
                 )
 
-    def load_task(self) -> Task:
+    def load_task(self, *, only_test: bool = False) -> Task:
         """The task with the run's settings, its data loaded.
+
+        Arguments:
+            only_test: Whether the training data need not be there.
 
         Raises:
             ValueError: the run is damaged, or its data are not those it began with.
             OSError: the data cannot be read.
         """
         name, model = self.describe()
-        task = TASKS[name][1](self.settings()[0])  # type: ignore[arg-type]
+        given = {}
+        if only_test and isinstance(model, Puzzle):
+            given["statistics"] = (model.mean, model.std)
+        task: Task = TASKS[name](self.settings()[0], **given)  # type: ignore[arg-type]
         now = task.describe()
         for setting, value in asdict(model).items():
             if setting not in _STATISTICS and now[setting] != value:
@@ -242,11 +274,7 @@ class Run:
 
     def write_metrics(self, rows: Sequence[dict[str, float]]) -> None:
         """Write all rows so far."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.metrics_file, text.getvalue())
+        write_table(self.metrics_file, rows)
 
     def read_metrics(self, *needed: str) -> list[dict[str, float]]:
         """The rows written so far; none before the first epoch is finished.
@@ -257,23 +285,6 @@ class Run:
         Raises:
             ValueError: the file is damaged.
         """
-        path = self.metrics_file
-        if not path.exists():
+        if not self.metrics_file.exists():
             return []
-        try:
-            table = list(csv.reader(io.StringIO(read_text(path, _LARGEST_TABLE)), strict=True))
-        except csv.Error as error:
-            raise ValueError(f"{path} is no table: {error}") from error
-        names = table[0] if table else []
-        missing = [name for name in needed if name not in names]
-        if missing or len(set(names)) < len(names):
-            raise ValueError(f"{path} must have a column {(missing or names)[0]}, once")
-        return [_numbers(names, row, f"{path}, line {i}") for i, row in enumerate(table[1:], 2)]
-
-
-def _numbers(names: Sequence[str], row: Sequence[str], where: str) -> dict[str, float]:
-    """A row of a table by the names of its columns."""
-    try:
-        return {name: float(text) for name, text in zip(names, row, strict=True)}
-    except ValueError as error:
-        raise ValueError(f"{where} must hold {len(names)} numbers") from error
+        return read_table(self.metrics_file, needed)

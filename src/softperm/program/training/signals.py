@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -76,6 +77,19 @@ def handling(handler: _Handler) -> Iterator[None]:
 def interrupt(signum: int, frame: FrameType | None) -> None:
     """Break off whatever is done at the moment."""
     raise Interrupted(signum)
+
+
+def leave(signum: int, frame: FrameType | None) -> None:
+    """End at once. While modules are loaded an exception would not come out as it went in."""
+    os.write(2, b"softperm: error: interrupted\n")
+    os._exit(128 + signum)
+
+
+def leave_on_signal() -> None:
+    """Let signals end the process at once, until another handler is set."""
+    for number in STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, leave)
 
 
 def ignore_all() -> None:

@@ -71,7 +71,7 @@ template <class T, bool LANES> int64_t backward(const Work& w) {
 
 // Matrices to match: each at an address and of a size of its own, or all in one batch.
 struct Matches {
-    int64_t count, m, n, threads;
+    int64_t count, m, n, threads, lists_above;
     const void* const* matrices; // where each begins; null for a batch
     const void *batch, *unmatched;
     const int64_t *n_rows, *n_cols; // null: m and n for all
@@ -84,6 +84,7 @@ template <class T> int64_t match(const Matches& a) {
     std::atomic<bool> no_memory{false};
     std::vector<int64_t> offsets(a.matrices ? a.count + 1 : 0);
     for (int64_t k = 1; k < int64_t(offsets.size()); ++k) offsets[k] = offsets[k - 1] + a.n_rows[k - 1];
+    const int64_t lists_above = a.lists_above < 0 ? LISTS_ABOVE : a.lists_above;
     int64_t entries = 0;
     for (int64_t k = 0; k < a.count; ++k) entries += (a.n_rows ? a.n_rows[k] : a.m) * (a.n_cols ? a.n_cols[k] : a.n);
     auto one = [&](int64_t k) {
@@ -92,7 +93,7 @@ template <class T> int64_t match(const Matches& a) {
         const T* x = a.matrices ? static_cast<const T*>(a.matrices[k]) : static_cast<const T*>(a.batch) + k * a.m * a.n;
         const T* alone = a.unmatched ? static_cast<const T*>(a.unmatched) + at : nullptr;
         try {
-            if (!assign<T>({x, m, n, a.matrices ? n : a.n, alone, a.perm + at}, thread_arena())) {
+            if (!assign<T>({x, m, n, a.matrices ? n : a.n, alone, a.perm + at}, lists_above, thread_arena())) {
                 int64_t first = failed;
                 while (k < first && !failed.compare_exchange_weak(first, k)) {}
             }
@@ -134,6 +135,8 @@ EXPORT int64_t softperm_level() {
     return 0;
 #endif
 }
+// What Python hands over, by size: a library of another version takes something else.
+EXPORT int64_t softperm_layout() { return sizeof(softperm::Work) * 1000 + sizeof(softperm::Matches); }
 // Borrow the threads of OpenMP, in this process alone.
 EXPORT void softperm_borrow(softperm::OpenMP start_threads, int64_t process) {
     softperm::openmp = start_threads;

@@ -31,7 +31,7 @@ template <class T> class Assignment {
     using D = Native<double>;
     using I = IntVec<D>;
     static constexpr int LT = LANES_OF<T>, L = LANES_OF<double>;
-    static constexpr int64_t NOTHING = -1, LONG = 320;
+    static constexpr int64_t NOTHING = -1;
     static constexpr double INFINITE = std::numeric_limits<double>::infinity();
 
     Arena& arena;
@@ -246,9 +246,9 @@ template <class T> class Assignment {
     }
 
 public:
-    Assignment(const Matrix& a, bool turned, T scale, const double* alone, Arena& arena)
+    Assignment(const Matrix& a, bool turned, bool listed, T scale, const double* alone, Arena& arena)
         : arena(arena), m(turned ? a.n : a.m), n(turned ? a.m : a.n), width(whole<T>(n)),
-          listed(std::min(m, n) > LONG), alone(alone) {
+          listed(listed), alone(alone) {
         std::tie(x, stride) = in_vectors<T>(a, turned, scale, arena);
         for (int64_t** rows : {&perm, &now, &later}) *rows = arena.take<int64_t>(m);
         for (int64_t** columns : {&owner, &before, &settled}) *columns = arena.take<int64_t>(width);
@@ -295,15 +295,19 @@ template <class T> bool assign_four(const Matrix& a, T scale) {
     return highest > FORBIDDEN<double>;
 }
 
-// Write the assignment of maximal sum; false where -inf forbids as many pairs as there must be.
-template <class T> bool assign(const Matrix& a, Arena& arena) {
+// Write the assignment of maximal sum; false where a score is NaN or +inf, or -inf forbids as many
+// pairs as there must be. Rows keep lists where both sides are longer than `lists_above`; wide vectors
+// read whole rows as quickly up to a larger size.
+constexpr int64_t LISTS_ABOVE = VECTOR_BYTES > 32 ? 440 : 200;
+template <class T> bool assign(const Matrix& a, int64_t lists_above, Arena& arena) {
     arena.reset(0);
     const T scale = safe_scale<T>(a);
+    if (scale == 0) return false;
     if (a.m == 4 && a.n == 4 && !a.unmatched) return assign_four(a, scale);
-    const bool turned = a.m > a.n && !a.unmatched;
+    const bool turned = a.m > a.n && !a.unmatched, listed = std::min(a.m, a.n) > lists_above;
     double* alone = a.unmatched ? arena.take<double>(a.m) : nullptr;
     for (int64_t i = 0; alone && i < a.m; ++i) alone[i] = double(static_cast<const T*>(a.unmatched)[i]) * scale;
-    const int64_t* perm = Assignment<T>(a, turned, scale, alone, arena).solve();
+    const int64_t* perm = Assignment<T>(a, turned, listed, scale, alone, arena).solve();
     if (perm && !turned) std::copy_n(perm, a.m, a.perm);
     if (perm && turned) {
         std::fill_n(a.perm, a.m, -1);

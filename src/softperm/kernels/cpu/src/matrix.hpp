@@ -34,18 +34,23 @@ template <class T> INLINE Native<T> part(const Matrix& a, int64_t i, int64_t at)
     return lanes<IntVec<V>>() < Element<IntVec<V>>(left) ? load<V>(from) : splat<V>(FORBIDDEN<T>);
 }
 
-// A power of two that keeps sums of 2 (m + n) scores finite.
+// A power of two that keeps sums of 2 (m + n) scores finite; 0 where a score is NaN or +inf.
 template <class T> T safe_scale(const Matrix& a) {
-    if (sizeof(T) == 4) return 1; // sums are float64
     using V = Native<T>;
+    const bool in_one = a.stride == a.n;
+    const Matrix rows{a.x, in_one ? 1 : a.m, in_one ? a.m * a.n : a.n, a.stride, a.unmatched, a.perm};
     V largest_yet{};
-    auto look = [&](V v) {
+    IntVec<V> valid = V{} == V{};
+    auto look = [&](V v) INLINE_LAMBDA {
+        valid &= v < -FORBIDDEN<T>;
+        if (sizeof(T) == 4) return; // sums are float64
         const V size = absolute(v);
         largest_yet = size < -FORBIDDEN<T> ? maximum(size, largest_yet) : largest_yet;
     };
-    for (int64_t i = 0; i < a.m; ++i)
-        for (int64_t at = 0; at < a.n; at += SIZE<V>) look(part<T>(a, i, at));
+    for (int64_t i = 0; i < rows.m; ++i)
+        for (int64_t at = 0; at < rows.n; at += SIZE<V>) look(part<T>(rows, i, at));
     for (int64_t i = 0; a.unmatched && i < a.m; ++i) look(splat<V>(static_cast<const T*>(a.unmatched)[i]));
+    if (total(valid ? V{} : splat<V>(1)) > 0) return 0;
     return largest(largest_yet) > T(0x1p960) ? T(0x1p-60) : T(1);
 }
 

@@ -142,13 +142,17 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
         return v;
     }
 
-    // K, and the maxima of its rows, which are 0 for rows of -inf alone.
-    void exponentials(const T* x) {
+    // K, the maxima of its rows, which are 0 for rows of -inf alone, and where scalings are given the
+    // first row step, as `sweep` does it, while the row is at hand.
+    void exponentials(const T* x, W* a = nullptr, const W* b = nullptr) {
         const V rate = this->rates();
         if constexpr (LANES) this->read_lanes(x, K);
-        this->rows([&](int64_t lo, int64_t hi, int64_t) {
+        this->rows([&](int64_t lo, int64_t hi, int64_t c) {
+            W* sums = column_sums(c);
+            V all = {};
+            std::fill(sums, sums + b_size, W(0));
             for (int64_t i = lo; i < hi; ++i) {
-                V high = splat<V>(-INFINITE);
+                V high = splat<V>(-INFINITE), r = {};
                 for (int64_t j = 0; j < J; ++j) {
                     W* k = at(i, j * N);
                     if constexpr (!LANES) store(k, this->read(this->line(x, i), j, T(-INFINITE)));
@@ -157,8 +161,18 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
                 high = this->most(high);
                 high = high == W(-INFINITE) ? V{} : high;
                 this->set_row(top, i, high);
-                for (int64_t j = 0; j < b_size; j += N) store(at(i, j), exp((load<V>(at(i, j)) - high) * rate));
+                for (int64_t j = 0; j < b_size; j += N) {
+                    const V k = exp((load<V>(at(i, j)) - high) * rate);
+                    if (b) r += k * load<V>(b + j);
+                    store(at(i, j), k);
+                }
+                if (!a) continue;
+                const V scaling = this->row(of_rows, i) / maximum(this->sum(r), splat<V>(TINY<W>));
+                this->set_row(a, i, scaling);
+                all += scaling;
+                for (int64_t j = 0; j < b_size; j += N) store(sums + j, load<V>(sums + j) + scaling * load<V>(at(i, j)));
             }
+            store(sums + b_size, all);
         });
     }
 
@@ -176,9 +190,8 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
     int64_t iterate(IntVec<V>& safe) {
         V most_a = {}, most_b = {};
         safe = V{} == V{};
-        for (int64_t j = 0; j < J; ++j) store(B(0) + j * N, load<V>(of_columns + j * N) > 0 ? splat<V>(1) : V{});
         for (int64_t t = 0; t < w.n_iters; ++t) {
-            sweep(B(t), Forwards{of_rows}, A(t));
+            if (t > 0 || LANES) sweep(B(t), Forwards{of_rows}, A(t));
             if (!LANES && w.tol > 0 && t > 0 && (error = row_error(A(t - 1), A(t))) < w.tol) return t;
             V sum_b = {};
             W* b = B(t + 1);
@@ -245,7 +258,9 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
         take_common(out);
         A_rolling = arena.template take<W>(2 * (a_size + N));
         B_rolling = arena.template take<W>(2 * b_size);
-        exponentials(x);
+        for (int64_t j = 0; j < J; ++j) store(B(0) + j * N, load<V>(of_columns + j * N) > 0 ? splat<V>(1) : V{});
+        if (LANES) exponentials(x); // where `sweep` is quicker
+        else exponentials(x, A(0), B(0));
         IntVec<V> safe;
         const int64_t done = iterate(safe);
         bool good[N];

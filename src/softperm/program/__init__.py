@@ -1,0 +1,1 @@
+"""The program: what the library knows nothing of."""

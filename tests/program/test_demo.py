@@ -1,0 +1,32 @@
+"""The demo shows what it promises."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from softperm.program import demo
+
+
+def test_it_restores_and_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo.main(["--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    exact = [float(value) for value in re.findall(r"exact_reconstruction (0\.\d+|1\.0+)", printed)]
+    assert len(exact) == 3
+    assert exact[0] > 0.99  # mnist-3x3
+    assert exact[1] > 0.95  # mnist-4x4
+    assert exact[2] > 0.95  # trained here, 2x2
+    named = printed.partition("look at the pictures:")[2].split()
+    assert len(named) == 3
+    assert all(Path(name).stat().st_size > 1000 for name in named)
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(SystemExit) as caught:
+        demo.main(["--out", str(tmp_path)])
+    assert caught.value.code == 2
+    assert "--out must be a new or empty folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
