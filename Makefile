@@ -11,6 +11,7 @@ BUILT_FROM := pyproject.toml CMakeLists.txt $(CONSTRAINTS) $(wildcard src/softpe
 export PIP_CONSTRAINT := $(CONSTRAINTS)
 export PIP_BUILD_CONSTRAINT := $(CONSTRAINTS)
 export CMAKE_BUILD_PARALLEL_LEVEL ?= 3
+SPREAD ?= -n auto --dist worksteal # the tests, over all cores
 
 .PHONY: help install demo test test-all test-app check bench docs app clean
 
@@ -34,10 +35,10 @@ demo: $(STAMP) ## restore digits with trained networks, then train one
 	$(BIN)/python -m softperm.program.demo --out runs/demo
 
 test: $(STAMP) ## run the tests but the slow ones
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q $(SPREAD)
 
 test-all: $(STAMP) ## run all tests
-	$(BIN)/pytest -q -m ''
+	$(BIN)/pytest -q $(SPREAD) -m ''
 
 test-app: $(STAMP) ## test the page in Chromium, which root installs with apt where it is missing
 	@if ! $(BROWSER) && command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
