@@ -145,7 +145,7 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
     // K, the maxima of its rows, which are 0 for rows of -inf alone, and where scalings are given the
     // first row step, as `sweep` does it, while the row is at hand.
     void exponentials(const T* x, W* a = nullptr, const W* b = nullptr) {
-        const V rate = this->rates();
+        const V rate = this->rates(sizeof(W) == 4 ? 1e38 : INFINITE);
         if constexpr (LANES) this->read_lanes(x, K);
         this->rows([&](int64_t lo, int64_t hi, int64_t c) {
             W* sums = column_sums(c);
@@ -189,7 +189,7 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
     // Does the steps; says how many, and which matrices stayed in the safe range.
     int64_t iterate(IntVec<V>& safe) {
         V most_a = {}, most_b = {};
-        safe = V{} == V{};
+        safe = this->rates() < W(LARGEST); // beyond, differences between subnormal scores matter
         for (int64_t t = 0; t < w.n_iters; ++t) {
             if (t > 0 || LANES) sweep(B(t), Forwards{of_rows}, A(t));
             if (!LANES && w.tol > 0 && t > 0 && (error = row_error(A(t - 1), A(t))) < w.tol) return t;
