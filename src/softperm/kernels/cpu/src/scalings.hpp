@@ -184,6 +184,13 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
         return worst;
     }
 
+    // Whether less than half of the matrices have it.
+    bool few(IntVec<V> has) const {
+        int64_t number = 0;
+        for (int l = 0; l < count; ++l) number += has[l] != 0;
+        return 2 * number < count;
+    }
+
     double error = INFINITE; // the last that was looked at to see whether to stop
 
     // Does the steps; says how many, and which matrices stayed in the safe range.
@@ -203,7 +210,10 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
             most_a = maximum(most_a, over_chunks(b_size));
             most_b = maximum(most_b, this->sum(sum_b));
             safe &= most_a * most_b <= W(LARGEST);
-            if ((!LANES || t % 4 == 3) && total(safe ? splat<V>(1) : V{}) == 0) return t + 1;
+            if ((!LANES || t % 4 == 3) && few(safe)) {
+                safe = IntVec<V>{}; // the engine that has to do the others takes these along
+                return t + 1;
+            }
         }
         return w.n_iters;
     }
