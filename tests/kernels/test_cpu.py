@@ -116,10 +116,19 @@ def test_every_way_to_compute_is_used(
     layout: str, sums: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cases.use_layout(layout, monkeypatch)
-    by_dtype = {torch.float32: [1, 2, 3], torch.float64: [1, 1, 3]}
+    by_dtype = {torch.float32: [1, 1, 2, 3], torch.float64: [1, 1, 1, 3]}
     for dtype, wanted in by_dtype.items():
-        ways = check(Case(3, 16, 16, (1.0, 0.01, 1e-4), sums), dtype, False)[0]
+        ways = check(Case(4, 16, 16, (1.0, 1.0, 0.01, 1e-4), sums), dtype, False)[0]
         assert ways.tolist() == wanted
+
+
+@pytest.mark.parametrize("level", LEVELS, indirect=True)
+def test_lanes_of_few_matrices_are_not_done_for_them_alone(
+    level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases.use_layout("lanes", monkeypatch)
+    ways = check(Case(20, 16, 16, (1.0, 1e-4, 1e-4, 1e-4)), torch.float32, False)[0]
+    assert bool((ways > 1).all()), level
 
 
 @pytest.mark.parametrize("level", LEVELS, indirect=True)

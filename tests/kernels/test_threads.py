@@ -224,3 +224,11 @@ print("fine")
 def test_an_interrupt_is_raised_and_later_calls_work() -> None:
     done = run(INTERRUPTED)
     assert done.stdout == "fine\n", done.stderr
+
+
+def test_threads_keep_their_way_with_subnormal_numbers(way: str) -> None:
+    small = torch.full((1 << 18,), 1e-40)
+    assert bool((small / 2 > 0).all()), way
+    for shape in ((64, 64, 64), (1, 600, 600)):
+        solve(torch.zeros(shape))
+        assert bool((small / 2 > 0).all()), way

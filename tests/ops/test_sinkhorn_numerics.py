@@ -193,3 +193,11 @@ def test_autocast_changes_nothing(tol: float | None) -> None:
 def test_a_temperature_whose_reciprocal_overflows(n: int, backend: Any) -> None:
     S = sinkhorn(torch.zeros(n, n), 1e-310, 3, backend=backend)
     torch.testing.assert_close(S, torch.full((n, n), 1 / n))
+
+
+@pytest.mark.parametrize("n", [2, 70])
+@pytest.mark.parametrize("scale", [1e-37, 1e-40, 1e-43])
+def test_subnormal_scores_at_a_temperature_like_theirs(n: int, scale: float) -> None:
+    x = (references.matrices((n, n)) * scale).float()
+    wanted = references.sinkhorn_loop(x.double() / scale, 1.0, 20)
+    torch.testing.assert_close(sinkhorn(x, scale).double(), wanted, atol=1e-5, rtol=1e-5)

@@ -25,6 +25,7 @@ template <class Engine, class Do> void pass(const Work& w, uint8_t tier, uint8_t
         const int64_t first = k * N;
         for (int l = 0; l < N && first + l < w.batch; ++l) any |= wanted[l] = w.tier[first + l] == tier;
         if (!any) return;
+        const NoSubnormals mode;
         try {
             Engine engine(w, first, shared ? 2 * int(w.threads) : 1);
             engine_do(engine, first, wanted);

@@ -56,7 +56,10 @@ template <class T, class W, bool LANES> struct Layout {
 
     // f(lo, hi, chunk) for the rows of every chunk.
     template <class F> void rows(F f) const {
-        auto part = [&](int64_t c) { f(begin(c), begin(c + 1), c); };
+        auto part = [&](int64_t c) {
+            const NoSubnormals mode; // of the thread that does it
+            f(begin(c), begin(c + 1), c);
+        };
         parallel(chunks, threads, part);
     }
 

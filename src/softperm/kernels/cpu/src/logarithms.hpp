@@ -1,10 +1,10 @@
 // Sinkhorn in the log domain: right at any temperature, for the few matrices that need it.
 //
-// Everything is float64, and nothing is kept for the reverse pass, which does the steps again. One
-// exponential per entry and step is enough: with e = exp(L + v - row maximum), whose rows sum to s, the
-// column step is v <- v + log c - log sum_i e_ij r_i / s_i. Columns in which that sum underflows are
-// done from scratch. Where L is huge, u and v have no digits left for the logarithm of a sum: results
-// and gradients are therefore taken from exponentials divided by their sums.
+// Everything is float64, and nothing is kept for the reverse pass, which does the steps again, forwards
+// and then backwards. One exponential per entry and step is enough: with e = exp(L + v - row maximum),
+// whose rows sum to s, the column step is v <- v + log c - log sum_i e_ij r_i / s_i. Columns in which
+// that sum underflows are done from scratch. Where L is huge, u and v have no digits left for the
+// logarithm of a sum: results and gradients are therefore taken from exponentials divided by their sums.
 #pragma once
 
 #include "layout.hpp"
@@ -16,9 +16,10 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
     using Base::J, Base::N, Base::RN, Base::arena, Base::chunks, Base::count, Base::first, Base::m, Base::n, Base::w;
     using typename Base::V;
     using W = double;
-    static constexpr double LEAST_SUM = 1e-280;
+    static constexpr double LEAST_SUM = 1e-100; // so that what is divided by it stays finite
 
-    W *L, *E, *log_rows, *log_columns, *acc, *us, *vs; // us and vs: of all steps, or of the last two
+    W *L, *log_rows, *log_columns, *acc, *us, *vs; // us and vs: of all steps, or of the last two
+    W *E = nullptr, *factors; // the exponentials of the last row steps and what they were multiplied by
     int64_t kept;
     const int64_t a_size = m * RN, b_size = J * N;
 
@@ -55,6 +56,8 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
         for (int c = 1; c < chunks; ++c) all += load<V>(sums(c) + j);
         return all;
     }
+    // Within 1e-9 where float32 is wanted.
+    static INLINE V exponential(V v) { return exp<sizeof(T) == 4 ? 8 : 13>(v); }
     static INLINE V finite(V v) { return v == -INFINITE ? V{} : v; }
     static INLINE V positive(V v) { return v > 0 ? v : splat<V>(1); }
 
@@ -69,7 +72,7 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
         }
         high = finite(this->most(high));
         for (int64_t j = 0; j < J; ++j) {
-            const V p = exp(load<V>(e + j * N) - high);
+            const V p = exponential(load<V>(e + j * N) - high);
             store(e + j * N, p);
             sum += p;
         }
@@ -88,7 +91,7 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
         for (int64_t k = j; k < end; ++k) store(high + k * N, finite(load<V>(high + k * N))), store(sum + k * N, V{});
         for (int64_t i = 0; i < m; ++i)
             for (int64_t k = j; k < end; ++k)
-                store(sum + k * N, load<V>(sum + k * N) + exp(at(i, k) + this->row(u, i) - load<V>(high + k * N)));
+                store(sum + k * N, load<V>(sum + k * N) + exponential(at(i, k) + this->row(u, i) - load<V>(high + k * N)));
         for (int64_t k = j; k < end; ++k) store(sum + k * N, positive(load<V>(sum + k * N)));
     }
 
@@ -99,7 +102,9 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
             std::fill(all, e, 0.0);
             for (int64_t i = lo; i < hi; ++i) {
                 V factor;
+                if (E) e = E + i * b_size;
                 this->set_row(u(t), i, row_step(i, v(t), e, factor));
+                if (E) this->set_row(factors, i, factor);
                 for (int64_t j = 0; j < b_size; j += N) store(all + j, load<V>(all + j) + load<V>(e + j) * factor);
             }
         });
@@ -173,45 +178,42 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
 
     W *G, *du, *dv, *d_rows, *d_columns;
 
-    // E = exp(L + u + v) for the scalings after a column step, and in dv the shares of what it is to
-    // pass on: over the sums of the columns of E.
-    void column_half(const W* u, const W* v, W* shares) {
-        W* shift = sums(0) + b_size;
-        for (int64_t j = 0; j < b_size; j += N) {
-            const V log_c = load<V>(log_columns + j);
-            store(shift + j, log_c == -INFINITE ? V{} : load<V>(v + j) - log_c);
-            store(shares + j, V{});
+    // Takes the column step from G and du, for columns of vector j that are done from scratch.
+    void column_back(int64_t j, const W* u, V shares, const W* high) {
+        for (int64_t i = 0; i < m; ++i) {
+            W* g = G + i * b_size + j * N;
+            const V part = exponential(at(i, j) + this->row(u, i) - load<V>(high)) * shares;
+            store(g, load<V>(g) - part);
+            this->set_row(du, i, this->row(du, i) - this->sum(part));
         }
-        for (int64_t i = 0; i < m; ++i)
-            for (int64_t j = 0; j < b_size; j += N) {
-                const V e = exp(load<V>(L + i * b_size + j) + this->row(u, i) + load<V>(shift + j));
-                store(E + i * b_size + j, e);
-                store(shares + j, load<V>(shares + j) + e);
-            }
-        for (int64_t j = 0; j < b_size; j += N) store(shares + j, load<V>(dv + j) / positive(load<V>(shares + j)));
     }
     // Takes step t from G, and turns du and dv into the gradients of the scalings before it.
-    void step_back(int64_t t, W* shares, W* e) {
-        column_half(u(t), v(t + 1), shares);
-        for (int64_t j = 0; j < b_size; j += N) {
-            store(d_columns + j, load<V>(d_columns + j) + load<V>(dv + j));
-            store(dv + j, V{});
+    void step_back(int64_t t, W* shares) {
+        row_steps(t);
+        for (int64_t j = 0; j < J; ++j) {
+            const V sum = over_chunks(j * N), d = load<V>(dv + j * N);
+            const V apart = sum > LEAST_SUM || d == 0 ? V{} : splat<V>(1);
+            store(d_columns + j * N, load<V>(d_columns + j * N) + d);
+            store(dv + j * N, V{});
+            store(shares + j * N, apart > 0 ? V{} : d / positive(sum));
+            if (total(apart) == 0) continue;
+            W *high = shares + b_size, *rest = high + b_size;
+            column_softmax(u(t), j, j + 1, high, rest);
+            column_back(j, u(t), apart * d / load<V>(rest + j * N), high + j * N);
         }
         for (int64_t i = 0; i < m; ++i) {
-            W *g = G + i * b_size, *p = E + i * b_size;
-            V product = {}, factor;
+            W *g = G + i * b_size, *e = E + i * b_size;
+            const V factor = this->row(factors, i);
+            V product = {}, all = {};
             for (int64_t j = 0; j < b_size; j += N) {
-                const V part = load<V>(p + j) * load<V>(shares + j);
+                const V p = load<V>(e + j), part = p * factor * load<V>(shares + j);
+                all += p;
                 product += part;
                 store(g + j, load<V>(g + j) - part);
             }
-            const V d = this->row(du, i) - this->sum(product);
+            const V d = this->row(du, i) - this->sum(product), share = d / positive(this->sum(all));
             this->set_row(du, i, V{});
             this->set_row(d_rows, i, this->row(d_rows, i) + d);
-            row_step(i, v(t), e, factor);
-            V all = {};
-            for (int64_t j = 0; j < b_size; j += N) all += load<V>(e + j);
-            const V share = d / positive(this->sum(all));
             for (int64_t j = 0; j < b_size; j += N) {
                 const V part = load<V>(e + j) * share;
                 store(g + j, load<V>(g + j) - part);
@@ -244,7 +246,8 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
     void backward(bool* wanted, int64_t steps) {
         T* dx = static_cast<T*>(w.dx);
         take(steps);
-        E = arena.template take<W>(m * b_size);
+        W* all_e = arena.template take<W>(m * b_size);
+        factors = arena.template take<W>(a_size + N);
         G = arena.template take<W>(m * b_size);
         du = arena.template take<W>(a_size + N);
         d_rows = arena.template take<W>(a_size + N);
@@ -255,7 +258,8 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
         for (W* zeros : {dv, d_columns}) std::fill(zeros, zeros + b_size, 0.0);
         iterate(steps, 0.0);
         start(static_cast<const T*>(w.grad), steps, free);
-        for (int64_t t = steps - 1; t >= 0; --t) step_back(t, free, free + 2 * b_size);
+        E = all_e;
+        for (int64_t t = steps - 1; t >= 0; --t) step_back(t, free);
         const V rate = this->rates();
         for (int64_t i = 0; i < m; ++i)
             for (int64_t j = 0; j < J; ++j) {

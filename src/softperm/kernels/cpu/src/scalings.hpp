@@ -145,7 +145,7 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
     // K, the maxima of its rows, which are 0 for rows of -inf alone, and where scalings are given the
     // first row step, as `sweep` does it, while the row is at hand.
     void exponentials(const T* x, W* a = nullptr, const W* b = nullptr) {
-        const V rate = this->rates();
+        const V rate = this->rates(sizeof(W) == 4 ? 1e38 : INFINITE);
         if constexpr (LANES) this->read_lanes(x, K);
         this->rows([&](int64_t lo, int64_t hi, int64_t c) {
             W* sums = column_sums(c);
@@ -184,12 +184,19 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
         return worst;
     }
 
+    // Whether less than half of the matrices have it.
+    bool few(IntVec<V> has) const {
+        int64_t number = 0;
+        for (int l = 0; l < count; ++l) number += has[l] != 0;
+        return 2 * number < count;
+    }
+
     double error = INFINITE; // the last that was looked at to see whether to stop
 
     // Does the steps; says how many, and which matrices stayed in the safe range.
     int64_t iterate(IntVec<V>& safe) {
         V most_a = {}, most_b = {};
-        safe = V{} == V{};
+        safe = this->rates() < W(LARGEST); // beyond, differences between subnormal scores matter
         for (int64_t t = 0; t < w.n_iters; ++t) {
             if (t > 0 || LANES) sweep(B(t), Forwards{of_rows}, A(t));
             if (!LANES && w.tol > 0 && t > 0 && (error = row_error(A(t - 1), A(t))) < w.tol) return t;
@@ -203,7 +210,10 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
             most_a = maximum(most_a, over_chunks(b_size));
             most_b = maximum(most_b, this->sum(sum_b));
             safe &= most_a * most_b <= W(LARGEST);
-            if ((!LANES || t % 4 == 3) && total(safe ? splat<V>(1) : V{}) == 0) return t + 1;
+            if ((!LANES || t % 4 == 3) && few(safe)) {
+                safe = IntVec<V>{}; // the engine that has to do the others takes these along
+                return t + 1;
+            }
         }
         return w.n_iters;
     }
