@@ -458,9 +458,10 @@ def test_the_environment_is_reported(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_page_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    monkeypatch.setattr("runpy.run_module", lambda name, **how: started.append((name, how)))
+    monkeypatch.setattr("softperm.program.app.launch", lambda *how: started.append(how))
     assert main(["app"]) == 0
-    assert started == [("softperm.program.app", {"run_name": "__main__"})]
+    assert main(["app", "--host", "0.0.0.0", "--port", "0", "--no-browser"]) == 0
+    assert started == [("127.0.0.1", 7860, True), ("0.0.0.0", 0, False)]
 
 
 @pytest.mark.skipif("SOFTPERM_DATA" not in os.environ, reason="SOFTPERM_DATA is not set")
