@@ -48,10 +48,14 @@ def plot_candidates(results: Finished) -> Figure:
             _draw_method(panel, results, mine, method)
         panel.set_title(f"{worms} worm{'s' if worms > 1 else ''}; dashed: published", fontsize=10)
         panel.set_xlabel("mean number of candidates")
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(fontsize=7, loc="center right")
     axes[0].set_ylabel("share named rightly")
     axes[0].set_ylim(0, 1.05)
+    drawn = {
+        name: line
+        for panel in axes
+        for line, name in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", fontsize=8)
     return figure
 
 
