@@ -362,7 +362,7 @@ def test_dashes_are_as_good_as_underscores(
     ("arguments", "meant"),
     [
         (["tarin"], "unknown command tarin: did you mean train?"),
-        (["train"], "error: train needs a task: jigsaw or sorting\n"),
+        (["train"], "error: train needs a task: jigsaw or sorting or neurons\n"),
         (["train", "jigsw"], "unknown task of train jigsw: did you mean jigsaw?"),
         (["train", "jigsaw", "--eposch=2"], "unknown option --eposch: did you mean --epochs?"),
         (["train", "jigsaw", "--epoch", "2"], "unknown option --epoch: did you mean --epochs?"),
