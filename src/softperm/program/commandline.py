@@ -74,7 +74,7 @@ def _find(argv: Sequence[str]) -> str:
 
 
 def _list(first: str = "") -> str:
-    """The commands, or those that begin with a word, a line each."""
+    """The commands, or those that begin with a word, one line each."""
     lines = ["commands:"]
     for name, command in COMMANDS.items():
         if name.startswith(first):

@@ -13,7 +13,7 @@ _LEVELS = "level {} (on x86-64 0: v2, 1: v3 with AVX2, 2: v4 with AVX-512)"
 
 
 def report() -> str:
-    """The environment, a line each."""
+    """The environment, one line each."""
     lines = {"softperm": softperm.__version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:

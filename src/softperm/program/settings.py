@@ -29,7 +29,7 @@ class JigsawConfig:
 
     Arguments:
         data: Images to train and test on: digits (embedded), mnist, or a folder of images.
-        pieces: Pieces a side: the puzzle has pieces x pieces of them.
+        pieces: Pieces per side: the puzzle has pieces x pieces of them.
         image_size: Side in pixels to which the images of a folder are brought.
         channels: Channels to which the images of a folder are converted, 1 (grey) or 3 (colour).
         net: conv, the paper's net, which reads every piece alone; or transformer, in which every
@@ -45,7 +45,7 @@ class JigsawConfig:
         tau: Temperature of the Gumbel-Sinkhorn samples.
         n_iters: Sinkhorn iterations.
         noise_scale: Scale of the Gumbel noise.
-        n_samples: Gumbel-Sinkhorn samples an image in every step.
+        n_samples: Gumbel-Sinkhorn samples per image in every step.
     """
 
     data: str = "mnist"
@@ -118,7 +118,7 @@ class SortingConfig:
         tau: Temperature of the Gumbel-Sinkhorn samples.
         n_iters: Sinkhorn iterations.
         noise_scale: Scale of the Gumbel noise.
-        n_samples: Gumbel-Sinkhorn samples a list in every step.
+        n_samples: Gumbel-Sinkhorn samples per list in every step.
     """
 
     n_items: int = 10

@@ -42,7 +42,7 @@ def describe(task: str, name: str) -> str:
 
 
 def show(json: bool = False) -> int:
-    """Print all presets, a line each.
+    """Print all presets, one line each.
 
     Arguments:
         json: Print one JSON object and nothing else.

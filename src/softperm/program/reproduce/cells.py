@@ -12,7 +12,7 @@ Net = Literal["paper", "ours"]
 
 CAVEAT = "The paper's figures are quoted second-hand and are approximate."
 
-# Table 2: Kendall's tau by data set and pieces a side.
+# Table 2: Kendall's tau by data set and pieces per side.
 JIGSAW_FIGURES: dict[str, dict[int, float]] = {
     "mnist": {2: 1.0, 3: 0.83, 4: 0.43, 5: 0.39, 6: 0.27},
     "celeba": {2: 1.0, 3: 0.96, 4: 0.88, 5: 0.78},
@@ -49,7 +49,7 @@ class Cell:
     Arguments:
         table: The table it belongs to.
         net: The paper's network, or ours.
-        size: Pieces a side, or numbers in a list.
+        size: Pieces per side, or numbers in a list.
         seed: Seed of the run.
     """
 
@@ -90,7 +90,8 @@ def select_cells(
 
     Arguments:
         table: Which table.
-        sizes: Pieces a side, or numbers in a list; when omitted all, with `quick` the smallest two.
+        sizes: Pieces per side, or numbers in a list; when omitted all, with `quick` the two
+            smallest.
         net: Which networks.
         seeds: Seeds of the runs; every one gives a cell.
         quick: Whether this is the quick check.

@@ -42,7 +42,7 @@ def reproduce(
 
     Arguments:
         table: Which table.
-        sizes: Pieces a side, or numbers in a list; the whole table when omitted.
+        sizes: Pieces per side, or numbers in a list; the whole table when omitted.
         net: Which networks.
         seeds: Seeds of the runs.
         quick: One epoch each, and only the smallest two sizes when `sizes` is omitted.

@@ -41,7 +41,7 @@ def _draw_paper(axes: Axes, table: Table, results: Sequence[Result]) -> None:
 
 
 def _plot_jigsaw(results: Sequence[Result]) -> Figure:
-    """Three metrics against pieces a side, a line a network."""
+    """Three metrics against pieces per side, one line per network."""
     names = ("kendall_tau", "kendall_tau_up_to_identical", "exact_reconstruction")
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     for axes, name in zip(figure.subplots(1, 3), names, strict=True):
@@ -50,13 +50,13 @@ def _plot_jigsaw(results: Sequence[Result]) -> Figure:
             axes.plot(*_curve(mine, "test", name), marker="o", color=colour, label=label)
         if name == "kendall_tau":
             _draw_paper(axes, "jigsaw", results)
-        axes.set(title=name.replace("_", " "), xlabel="pieces a side", ylim=(-0.05, 1.05))
+        axes.set(title=name.replace("_", " "), xlabel="pieces per side", ylim=(-0.05, 1.05))
         axes.set_xticks(sizes(results))
     return figure
 
 
 def _plot_sorting(results: Sequence[Result]) -> Figure:
-    """The share of lists not sorted against their length, a line an interval, a panel a network."""
+    """The share of lists not sorted against their length, one panel per network."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for axes, (net, label, _) in zip(figure.subplots(1, 2), _NETS, strict=True):
         mine = [r for r in results if r.cell.net == net]

@@ -44,7 +44,7 @@ class Column:
     published: dict[Method, float]
 
 
-# Tables 1 and 2 of the paper, a row per method.
+# Tables 1 and 2 of the paper, one row per method.
 _TABLE_1: dict[Method, tuple[float, ...]] = {
     "naive": (0.34, 0.32, 0.16, 0.16, 0.13, 0.12, 0.11, 0.12),
     "map": (0.34, 0.32, 0.17, 0.17, 0.14, 0.13, 0.13, 0.12),

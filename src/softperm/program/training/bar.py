@@ -1,4 +1,4 @@
-"""What training and evaluation show: a bar on a terminal, a line an epoch elsewhere."""
+"""What training and evaluation show: a bar on a terminal, a line per epoch elsewhere."""
 
 from __future__ import annotations
 
