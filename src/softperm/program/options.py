@@ -228,21 +228,26 @@ def _reproduce(table: str) -> Parser:
     group.add_argument(
         "--net", choices=["paper", "ours", "both"], default="both", help="which networks"
     )
-    group.add_argument(
-        "--seeds", metavar="N", type=int, nargs="+", default=[0], help="a run for each (default: 0)"
-    )
-    group.add_argument(
-        "--quick", action="store_true", help="a check: one epoch each, the smallest two sizes"
-    )
+    _add_seeds(group, "a run for each", "a check: one epoch each, the smallest two sizes")
     if table == "jigsaw":
         group.add_argument("--data", metavar="DATA", help="other images: digits, or a folder")
-    group = parser.add_argument_group("results")
-    group.add_argument(
-        "--out", metavar="DIR", help=f"folder of runs and table (default: runs/reproduce/{table})"
-    )
-    group.add_argument("--docs", metavar="FILE", help="a document with markers for the table")
+    _add_results(parser, table, "table")
     _add_common(parser, device=True)
     return parser
+
+
+def _add_seeds(where: argparse._ActionsContainer, each: str, quick: str) -> None:
+    help_text = f"{each} (default: 0)"
+    where.add_argument("--seeds", metavar="N", type=int, nargs="+", default=[0], help=help_text)
+    where.add_argument("--quick", action="store_true", help=quick)
+
+
+def _add_results(parser: Parser, table: str, what: str) -> None:
+    group = parser.add_argument_group("results")
+    group.add_argument(
+        "--out", metavar="DIR", help=f"folder of runs and {what} (default: runs/reproduce/{table})"
+    )
+    group.add_argument("--docs", metavar="FILE", help=f"a document with markers for the {what}")
 
 
 def _reproduce_neurons() -> Parser:
@@ -258,21 +263,9 @@ def _reproduce_neurons() -> Parser:
     group.add_argument(
         "--methods", choices=list(METHODS), nargs="+", help="which methods (default: all)"
     )
-    group.add_argument(
-        "--seeds",
-        metavar="N",
-        type=int,
-        nargs="+",
-        default=[0],
-        help="a simulated data set for each (default: 0)",
-    )
-    group.add_argument("--quick", action="store_true", help="a check: two cells, short recordings")
+    _add_seeds(group, "a simulated data set for each", "a check: two cells, short recordings")
     group.add_argument("--data", metavar="DIR", help="folder of the wiring's two tables")
-    group = parser.add_argument_group("results")
-    group.add_argument(
-        "--out", metavar="DIR", help="folder of runs and tables (default: runs/reproduce/neurons)"
-    )
-    group.add_argument("--docs", metavar="FILE", help="a document with markers for the tables")
+    _add_results(parser, "neurons", "tables")
     _add_common(parser)
     return parser
 

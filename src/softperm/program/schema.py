@@ -10,6 +10,7 @@ import types
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -39,6 +40,20 @@ def require_within(value: object, name: str, low: float, high: float) -> None:
         raise ValueError(
             f"{name} must be between {low:g} and {high:g}, got {shorten(str(number), 40)}"
         )
+
+
+def require_same(stored: dict[str, Any], given: dict[str, Any], folder: Path) -> None:
+    """Refuse other settings than the run in a folder began with.
+
+    Raises:
+        ValueError: one of those given differs.
+    """
+    for name, value in given.items():
+        if stored[name] != value:
+            raise ValueError(
+                f"a resumed run keeps its settings: {name} was {stored[name]} in {folder}, got "
+                f"{shorten(str(value), 60)}"
+            )
 
 
 def _kind(hint: object) -> str:

@@ -17,7 +17,7 @@ from softperm.program.neurons.config import NeuronsConfig
 from softperm.program.neurons.infer import Outcome, run
 from softperm.program.neurons.pictures import plot_body, plot_sharpening
 from softperm.program.readers import read_json, read_yaml
-from softperm.program.schema import build, shorten
+from softperm.program.schema import build, require_same
 from softperm.program.training.lock import locked
 
 _CONFIG, _RESULT, _NAMES = "config.yaml", "result.json", "names.csv"
@@ -61,13 +61,8 @@ def read_result(folder: Path) -> tuple[str, Result] | None:
 
 
 def _require_settings(folder: Path, config: NeuronsConfig) -> None:
-    stored = asdict(read_config(folder))
-    for name, value in asdict(config).items():
-        if name != "data" and stored[name] != value:
-            raise ValueError(
-                f"a resumed run keeps its settings: {name} was {stored[name]} in {folder}, got "
-                f"{shorten(str(value), 60)}"
-            )
+    given = {name: value for name, value in asdict(config).items() if name != "data"}
+    require_same(asdict(read_config(folder)), given, folder)
 
 
 def _names_table(wiring: Wiring, outcome: Outcome) -> str:

@@ -17,7 +17,7 @@ from torch import nn
 from softperm._files import appearing, write_text
 from softperm.nn import Puzzle, SinkhornNet
 from softperm.program.readers import read_json, read_yaml
-from softperm.program.schema import build, check, shorten
+from softperm.program.schema import build, check, require_same, shorten
 from softperm.program.settings import CONFIGS, JigsawConfig, SortingConfig
 from softperm.program.tasks import Jigsaw, Sorting, Task
 from softperm.program.training.config import TrainConfig
@@ -202,12 +202,7 @@ class Run:
         """
         task_config, config = self.settings()
         stored = {**asdict(task_config), **asdict(config)}
-        for name, value in settings.items():
-            if stored[name] != value:
-                raise ValueError(
-                    f"a resumed run keeps its settings: {name} was {stored[name]} in "
-                    f"{self.folder}, got {shorten(str(value), 60)}"
-                )
+        require_same(stored, settings, self.folder)
 
     def load_task(self, *, only_test: bool = False) -> Task:
         """The task with the run's settings, its data loaded.
