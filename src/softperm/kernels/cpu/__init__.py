@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,14 +17,15 @@ from softperm._checks import require_solvable
 from softperm.kernels.cpu import library
 from softperm.kernels.cpu.assignment import match_batch, match_list
 from softperm.kernels.cpu.library import is_available
-from softperm.kernels.cpu.structures import Work
+from softperm.kernels.cpu.structures import Work, address
 from softperm.kernels.reference import Problem, Settings
 
 __all__ = ["backward", "forward", "is_available", "match_batch", "match_list"]
 
 # The largest side that is quicker in lanes than along rows, where there are many matrices.
 _LANES_UP_TO = {torch.float32: 64, torch.float64: 48}
-_MOST_KEPT = 1 << 20  # numbers, of scalings that are kept of iterations that may stop early
+_FIRST_TIER = 1  # how every matrix is tried first; benchmarks begin later
+_MOST_KEPT = 1 << 19  # numbers, of scalings that are kept of iterations that may stop early
 
 # What the forward pass leaves for the reverse one, O(l (m + n)) numbers per matrix: how each was
 # done, and the scalings of every step.
@@ -37,28 +37,51 @@ def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="cpu")
 
 
+def _batch(x: Tensor) -> int:
+    return x.shape[:-2].numel()
+
+
 def _in_lanes(x: Tensor, batch: int, tol: float) -> bool:
     """Whether lanes are quicker; a block of matrices takes no longer there than one does."""
     largest = min(_LANES_UP_TO[x.dtype], 2 * batch + 8)
     return tol == 0 and max(x.shape[-2:]) <= largest
 
 
-def _run(direction: str, given: Problem, how: Settings, kept: int, *arrays: Tensor | None) -> int:
-    """Call a kernel; the arrays are `out` and all that follow it in `Work`, all contiguous."""
+def _whole(count: int) -> int:
+    """In whole vectors, of any width."""
+    return -(-count // 16) * 16
+
+
+def _room(x: Tensor, kept: int, tol: float) -> Tensor:
+    """Room for the scalings of so many steps: in float64, and in the dtype of x if that is less.
+
+    What is never written to takes no memory.
+    """
+    m, n = x.shape[-2:]
+    batch = _batch(x)
+    matrices = _whole(batch) if _in_lanes(x, batch, tol) else batch
+    numbers = 3 if x.dtype == torch.float32 else 1
+    return _empty((matrices, kept * m + (kept + 1) * _whole(n), numbers), x.dtype)
+
+
+def _run(given: Problem, how: Settings, *arrays: Tensor | None) -> int:
+    """Call the kernel; the arrays are `out` and all that follow it in `Work`, all contiguous.
+
+    It goes backward where there is a gradient. The number of matrices left to the log domain.
+    """
     x, tau, log_rows, log_columns = given
     m, n = x.shape[-2:]
-    batch = x.numel() // (m * n)
+    batch, steps = _batch(x), arrays[4]
     taus = tau if isinstance(tau, Tensor) else None
-    sizes = (batch, m, n, how.n_iters, kept, how.log, 0 if taus is None else taus.numel())
+    rooms, per_matrix, _ = (0, 0, 0) if steps is None else steps.shape
     work = Work(
-        *sizes,
-        torch.get_num_threads(),
-        _in_lanes(x, batch, how.tol),
-        how.tol,
-        0.0 if taus is not None else tau,
-        *(None if a is None else a.data_ptr() for a in (x, taus, log_rows, log_columns, *arrays)),
+        *(batch, m, n, how.n_iters, how.log, torch.get_num_threads()),
+        *(_in_lanes(x, batch, how.tol), _FIRST_TIER, 0 if taus is None else taus.numel()),
+        *(max(per_matrix - _whole(n), 0) // (m + _whole(n)), per_matrix, rooms * per_matrix),
+        *(how.tol, 0.0 if taus is not None else tau),
+        *map(address, (x, taus, log_rows, log_columns, *arrays)),
     )
-    left = library.function(direction, x.dtype)(ctypes.byref(work))
+    left = library.function("sinkhorn", x.dtype)(ctypes.byref(work))
     if left < 0:
         raise MemoryError(f"no memory for the working arrays of {batch} matrices of {m} x {n}")
     return int(left)
@@ -69,23 +92,6 @@ def _contiguous(given: Problem) -> Problem:
     return Problem(*tensors)  # type: ignore[arg-type]
 
 
-def _steps_to_keep(batch: int, m: int, n: int, how: Settings) -> int:
-    """All, unless the iteration may stop long before."""
-    if not how.tol:
-        return how.n_iters
-    return min(how.n_iters, max(_MOST_KEPT // max(batch * (m + n), 1), 1))
-
-
-def _room(batch: int, m: int, n: int, kept: int, in_lanes: bool, dtype: torch.dtype) -> Tensor:
-    """Room for scalings: batches in whole lanes, columns in whole vectors, of any width."""
-    matrices = -(-batch // 16) * 16 if in_lanes else batch
-    return _empty((matrices, kept * m + (kept + 1) * _padded(n)), dtype)
-
-
-def _padded(n: int) -> int:
-    return -(-n // 16) * 16
-
-
 def forward(given: Problem, how: Settings, keep: bool = False, info: bool = True) -> Result:
     """S (or log S) of every matrix, the iterations done, the largest row error, and for `keep` the
     scalings of every step, unless there are too many.
@@ -93,32 +99,28 @@ def forward(given: Problem, how: Settings, keep: bool = False, info: bool = True
     Without `info` the iterations and the error may be left out. Matrices that scalings cannot solve
     are looked at: a ValueError says why nothing can.
     """
-    m, n = given.x.shape[-2:]
-    batch = given.x.shape[:-2].numel()
-    return _forward(given, how, _steps_to_keep(batch, m, n, how) if keep else 0, info)
+    kept = how.n_iters if keep else 0
+    if kept and how.tol:  # it may stop long before
+        most = _MOST_KEPT // max(_batch(given.x) * sum(given.x.shape[-2:]), 1)
+        kept = min(kept, max(most, 2))
+    return _forward(given, how, kept, info)
 
 
 def _forward(given: Problem, how: Settings, kept: int, info: bool) -> Result:
     """The same, with the scalings of so many steps."""
-    x = given.x
-    shape, (m, n) = x.shape[:-2], x.shape[-2:]
+    x, shape = given.x, given.x.shape[:-2]
     if not x.numel():
         done = torch.full(shape, how.n_iters, device="cpu")
         return torch.empty_like(x), done, torch.zeros(shape, dtype=x.dtype, device="cpu"), []
     given = _contiguous(given)
-    out, batch = torch.empty_like(given.x), x.numel() // (m * n)
-    in_lanes = _in_lanes(x, batch, how.tol)
-    iters = _empty(shape, torch.int64) if info or not in_lanes else None
+    out, tier = torch.empty_like(given.x), _empty((_batch(x),), torch.uint8)
+    iters = _empty(shape, torch.int64) if info or how.tol else None
     error = _empty(shape, x.dtype) if info else None
-    room = partial(_room, batch, m, n, kept, in_lanes)
-    kept_by = [_empty((batch,), torch.uint8), *([room(x.dtype)] if kept else [])]
-    if _run("forward", given, how, kept, out, iters, error, *kept_by):
-        if x.dtype == torch.float32 and kept:
-            kept_by.append(room(torch.float64))
-        if _run("finish", given, how, kept, out, iters, error, *kept_by):
-            require_solvable(given.x, given.tau, given.log_rows, given.log_columns)
+    steps = _room(x, kept, how.tol) if kept else None
+    if _run(given, how, out, iters, error, tier, steps):
+        require_solvable(given.x, given.tau, given.log_rows, given.log_columns)
     complete = kept >= how.n_iters or (kept > 0 and iters is not None and int(iters.max()) <= kept)
-    return out, iters, error, kept_by if complete else []
+    return out, iters, error, [tier, steps] if steps is not None and complete else []
 
 
 def backward(
@@ -148,9 +150,5 @@ def backward(
         done = how.n_iters if iters is None else int(iters.max())
         how = how._replace(n_iters=done)
         out, iters, _, scalings = _forward(given, how, done, info=True)
-    tier, steps, *more = scalings
-    kept = (steps.shape[1] - _padded(n)) // (m + _padded(n))
-    more_steps = more[0] if more else None
-    arrays = (out.contiguous(), iters, None, tier, steps, more_steps, grad, dx, d_rows, d_columns)
-    _run("backward", given, how, kept, *arrays)
+    _run(given, how, out.contiguous(), iters, None, *scalings, grad, dx, d_rows, d_columns)
     return dx, d_rows, d_columns

@@ -8,15 +8,11 @@ import torch
 from torch import Tensor
 
 from softperm.kernels.cpu import library
-from softperm.kernels.cpu.structures import Matches
+from softperm.kernels.cpu.structures import Matches, address
 
 # Rows keep lists of their best columns where both sides of a matrix are longer; -1: where that is
 # quicker with the vectors of the library.
 _LISTS_ABOVE = -1
-
-
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
 
 
 def _run(matches: Matches, dtype: torch.dtype) -> int:
@@ -40,7 +36,7 @@ def match_batch(
     count, m, n = scores.shape
     given = [None if t is None else t.contiguous() for t in (scores, unmatched, n_rows, n_cols)]
     perm = torch.empty(count, m, dtype=torch.int64, device="cpu")
-    addresses = (*map(_address, given), perm.data_ptr())
+    addresses = (*map(address, given), perm.data_ptr())
     matches = Matches(count, m, n, torch.get_num_threads(), _LISTS_ABOVE, None, *addresses)
     return perm, _run(matches, scores.dtype)
 
@@ -58,7 +54,7 @@ def match_list(
     alone = None if unmatched is None else torch.cat(unmatched)
     starts = (ctypes.c_void_p * len(scores))(*map(Tensor.data_ptr, scores))
     perm = torch.empty(int(sizes[0].sum()), dtype=torch.int64, device="cpu")
-    addresses = map(_address, (alone, sizes[0], sizes[1], perm))
+    addresses = map(address, (alone, sizes[0], sizes[1], perm))
     numbers = (len(scores), 0, 0, torch.get_num_threads(), _LISTS_ABOVE)
     matches = Matches(*numbers, ctypes.addressof(starts), None, *addresses)
     failed = _run(matches, scores[0].dtype)

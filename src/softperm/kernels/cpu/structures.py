@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-import ctypes
+from ctypes import Structure, c_double, c_int64, c_void_p, sizeof
+from typing import Any
 
-_WORK_SIZES = ("batch", "m", "n", "n_iters", "kept", "log", "n_taus", "threads", "in_lanes")
-_WORK_ARRAYS = (
-    *("x", "taus", "log_rows", "log_columns", "out", "iters", "error"),
-    *("tier", "steps", "more_steps", "grad", "dx", "d_rows", "d_columns"),
-)
+from torch import Tensor
 
 
-class Work(ctypes.Structure):
+def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    return [(name, kind) for name in names.split()]
+
+
+class Work(Structure):
     """What there is to do, as the compiled kernels read it; everything that is not given is 0."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in _WORK_SIZES),
-        *((name, ctypes.c_double) for name in ("tol", "tau")),
-        *((name, ctypes.c_void_p) for name in _WORK_ARRAYS),
+        *_fields(c_int64, "batch m n n_iters log threads in_lanes first_tier n_taus"),
+        *_fields(c_int64, "kept per_matrix room"),
+        *_fields(c_double, "tol tau"),
+        *_fields(c_void_p, "x taus log_rows log_columns out iters error tier steps"),
+        *_fields(c_void_p, "grad dx d_rows d_columns"),
     )
 
 
-_MATCHES_SIZES = ("count", "m", "n", "threads", "lists_above")
-_MATCHES_ARRAYS = ("matrices", "batch", "unmatched", "n_rows", "n_cols", "perm")
-
-
-class Matches(ctypes.Structure):
+class Matches(Structure):
     """The matrices to match, as the compiled kernel reads them; what is not given is 0."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in _MATCHES_SIZES),
-        *((name, ctypes.c_void_p) for name in _MATCHES_ARRAYS),
+        *_fields(c_int64, "count m n threads lists_above"),
+        *_fields(c_void_p, "matrices batch unmatched n_rows n_cols perm"),
     )
 
 
 # By their sizes a library of another version is noticed.
-LAYOUT = ctypes.sizeof(Work) * 1000 + ctypes.sizeof(Matches)
+LAYOUT = sizeof(Work) * 1000 + sizeof(Matches)
+
+
+def address(tensor: Tensor | None) -> int | None:
+    """Where a contiguous tensor begins."""
+    return None if tensor is None else tensor.data_ptr()

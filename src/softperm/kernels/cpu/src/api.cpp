@@ -1,5 +1,5 @@
-// The kernels behind a plain C interface. Those of Sinkhorn return how many matrices they have left for
-// another one, or -1 where memory ran out.
+// The kernels behind a plain C interface. Those of Sinkhorn return how many matrices only logarithms
+// could do, or -1 where memory ran out.
 #include <vector>
 
 #include "assignment.hpp"
@@ -17,7 +17,7 @@ bool rows_are_shared(const Work& w) { return !w.in_lanes && w.batch < w.threads 
 
 // Hand the matrices of a tier to an engine, all lanes of it at a time; those that it leaves wanted go to
 // the next tier.
-template <class Engine, class Do> void pass(const Work& w, uint8_t tier, uint8_t next, Do engine_do, std::atomic<bool>& failed) {
+template <class Engine> void pass(const Work& w, uint8_t tier, uint8_t next, std::atomic<bool>& failed) {
     constexpr int N = Engine::RN;
     const bool shared = rows_are_shared(w);
     auto unit = [&](int64_t k) {
@@ -28,8 +28,9 @@ template <class Engine, class Do> void pass(const Work& w, uint8_t tier, uint8_t
         const NoSubnormals mode;
         try {
             Engine engine(w, first, shared ? 2 * int(w.threads) : 1);
-            engine_do(engine, first, wanted);
-            thread_arena().reset(0);
+            if (w.grad) engine.backward(wanted);
+            else engine.forward(wanted);
+            thread_arena().reset();
         } catch (const std::bad_alloc&) {
             failed = true;
         }
@@ -40,35 +41,17 @@ template <class Engine, class Do> void pass(const Work& w, uint8_t tier, uint8_t
     parallel((w.batch + N - 1) / N, small || shared ? 1 : int(w.threads), unit);
 }
 
-int64_t above(const Work& w, uint8_t tier) {
-    return std::count_if(w.tier, w.tier + w.batch, [&](uint8_t t) { return t > tier; });
-}
-
-// What is left by scalings in the dtype of the matrices; then what is left by all scalings.
-template <class T, bool LANES> int64_t forward(const Work& w) {
+// The backward pass where there is a gradient, else the forward pass. Scalings in float64 are not there
+// on the way back for what was done without.
+template <class T, bool LANES> int64_t sinkhorn(const Work& w) {
     std::atomic<bool> failed{false};
-    auto engine_do = [](auto& engine, int64_t, bool* wanted) { engine.forward(wanted); };
-    std::fill(w.tier, w.tier + w.batch, uint8_t(1));
-    pass<Scalings<T, T, LANES>>(w, 1, sizeof(T) == 4 ? 2 : 3, engine_do, failed);
-    return failed ? -1 : above(w, 1);
+    if (!w.grad) std::fill(w.tier, w.tier + w.batch, uint8_t(w.first_tier));
+    pass<Scalings<T, T, LANES>>(w, 1, sizeof(T) == 4 && !w.grad ? 2 : 3, failed);
+    if constexpr (sizeof(T) == 4) pass<Scalings<T, double, LANES>>(w, 2, 3, failed);
+    pass<Logarithms<T, LANES>>(w, 3, 3, failed);
+    return failed ? -1 : std::count(w.tier, w.tier + w.batch, 3);
 }
-template <class T, bool LANES> int64_t finish(const Work& w) {
-    std::atomic<bool> failed{false};
-    auto engine_do = [](auto& engine, int64_t, bool* wanted) { engine.forward(wanted); };
-    if (sizeof(T) == 4) pass<Scalings<T, double, LANES>>(w, 2, 3, engine_do, failed);
-    pass<Logarithms<T, LANES>>(w, 3, 3, engine_do, failed);
-    return failed ? -1 : above(w, 2);
-}
-template <class T, bool LANES> int64_t backward(const Work& w) {
-    std::atomic<bool> failed{false};
-    auto engine_do = [&](auto& engine, int64_t first, bool* wanted) {
-        engine.backward(wanted, LANES ? w.n_iters : w.iters[first]);
-    };
-    pass<Scalings<T, T, LANES>>(w, 1, 3, engine_do, failed);
-    if (sizeof(T) == 4) pass<Scalings<T, double, LANES>>(w, 2, 3, engine_do, failed);
-    pass<Logarithms<T, LANES>>(w, 3, 3, engine_do, failed);
-    return failed ? -1 : 0;
-}
+template <class T> int64_t sinkhorn(const Work& w) { return w.in_lanes ? sinkhorn<T, true>(w) : sinkhorn<T, false>(w); }
 
 // Matrices to match: each at an address and of a size of its own, or all in one batch.
 struct Matches {
@@ -143,15 +126,7 @@ EXPORT void softperm_borrow(softperm::OpenMP start_threads, int64_t process) {
     softperm::openmp = start_threads;
     softperm::openmp_process = int(process);
 }
-#define FUNCTION(NAME, SUFFIX, T)                                                           \
-    EXPORT int64_t softperm_##NAME##_##SUFFIX(const softperm::Work* w) {                    \
-        return w->in_lanes ? softperm::NAME<T, true>(*w) : softperm::NAME<T, false>(*w);    \
-    }
-FUNCTION(forward, f32, float)
-FUNCTION(forward, f64, double)
-FUNCTION(finish, f32, float)
-FUNCTION(finish, f64, double)
-FUNCTION(backward, f32, float)
-FUNCTION(backward, f64, double)
+EXPORT int64_t softperm_sinkhorn_f32(const softperm::Work* w) { return softperm::sinkhorn<float>(*w); }
+EXPORT int64_t softperm_sinkhorn_f64(const softperm::Work* w) { return softperm::sinkhorn<double>(*w); }
 EXPORT int64_t softperm_match_f32(const softperm::Matches* a) { return softperm::match<float>(*a); }
 EXPORT int64_t softperm_match_f64(const softperm::Matches* a) { return softperm::match<double>(*a); }

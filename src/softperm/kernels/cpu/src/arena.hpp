@@ -1,9 +1,10 @@
 // Scratch memory that a thread uses again and again.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
+#include <memory>
 #include <new>
 #include <vector>
 
@@ -11,52 +12,37 @@ namespace softperm {
 
 class Arena {
     static constexpr size_t LINE = 64, KEPT = size_t(16) << 20;
-    struct Block {
-        char* start;
-        size_t size;
+    struct Free {
+        void operator()(char* block) const { ::operator delete(block, std::align_val_t(LINE)); }
     };
-    std::vector<Block> blocks;
-    size_t used = 0;
+    std::vector<std::unique_ptr<char, Free>> blocks;
+    size_t all = 0, size = 0, used = 0; // bytes of all blocks, of the last, and of that
 
-    void clear() {
-        for (Block& block : blocks) ::operator delete(block.start, std::align_val_t(LINE));
-        blocks.clear();
-    }
-    void add(size_t size) {
-        blocks.reserve(blocks.size() + 1);
-        blocks.push_back({static_cast<char*>(::operator new(size, std::align_val_t(LINE))), size});
+    void add(size_t bytes) {
+        std::unique_ptr<char, Free> block(static_cast<char*>(::operator new(bytes, std::align_val_t(LINE))));
+        blocks.push_back(std::move(block));
+        all += size = bytes;
         used = 0;
     }
 
 public:
-    Arena() = default;
-    Arena(const Arena&) = delete;
-    Arena& operator=(const Arena&) = delete;
-    ~Arena() { clear(); }
-
-    // Take everything back; what was handed out may be overwritten or gone. Make room for `bytes`.
-    void reset(size_t bytes) {
-        size_t size = 0;
-        for (const Block& block : blocks) size += block.size;
-        if (blocks.size() > 1 || size > KEPT || size < bytes) {
-            clear();
-            size = size > KEPT ? 0 : size;
-            if (size || bytes) add(size > bytes ? size : bytes);
-        }
+    // Take everything back; what was handed out may be overwritten or gone.
+    void reset() {
         used = 0;
+        if (blocks.size() < 2 && all <= KEPT) return;
+        const size_t before = all;
+        blocks.clear();
+        all = size = 0;
+        if (before <= KEPT) add(before);
     }
 
     // Room for `count` numbers, not initialised, at the start of a cache line.
     template <class T> T* take(size_t count) {
         if (count > (SIZE_MAX / 2) / sizeof(T)) throw std::bad_alloc();
         const size_t bytes = (count * sizeof(T) + LINE - 1) / LINE * LINE;
-        if (blocks.empty() || blocks.back().size - used < bytes) {
-            const size_t twice = blocks.empty() ? 4096 : 2 * blocks.back().size;
-            add(bytes > twice ? bytes : twice);
-        }
-        T* taken = reinterpret_cast<T*>(blocks.back().start + used);
+        if (size - used < bytes) add(std::max(bytes, std::max(2 * size, size_t(4096))));
         used += bytes;
-        return taken;
+        return reinterpret_cast<T*>(blocks.back().get() + used - bytes);
     }
 };
 

@@ -15,7 +15,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <tuple>
 #include <utility>
 
 #include "arena.hpp"
@@ -38,8 +37,8 @@ template <class T> class Assignment {
     const int64_t m, n, width; // width: n in whole vectors, filled up with -inf
     const bool listed;
     const double* alone;
-    const T* x;
-    int64_t stride;
+    const T* const x;
+    const int64_t stride;
     int64_t *perm, *owner, *now, *later, *before, *settled;
     double *price, *shut, *distance, *lengths; // shut: the price, infinite where the path is settled
     T* low_price;                              // rounded down
@@ -246,10 +245,9 @@ template <class T> class Assignment {
     }
 
 public:
-    Assignment(const Matrix& a, bool turned, bool listed, T scale, const double* alone, Arena& arena)
-        : arena(arena), m(turned ? a.n : a.m), n(turned ? a.m : a.n), width(whole<T>(n)),
-          listed(listed), alone(alone) {
-        std::tie(x, stride) = in_vectors<T>(a, turned, scale, arena);
+    // The assignment of m rows to n columns, whose scores have -inf up to whole vectors of columns.
+    Assignment(const T* x, int64_t m, int64_t n, bool listed, const double* alone, Arena& arena)
+        : arena(arena), m(m), n(n), width(whole<T>(n)), listed(listed), alone(alone), x(x), stride(width) {
         for (int64_t** rows : {&perm, &now, &later}) *rows = arena.take<int64_t>(m);
         for (int64_t** columns : {&owner, &before, &settled}) *columns = arena.take<int64_t>(width);
         for (double** columns : {&price, &shut, &distance, &lengths}) *columns = arena.take<double>(width);
@@ -276,11 +274,15 @@ public:
 };
 
 // Four rows: six ways to share the columns between the first two and the last two.
-template <class T> bool assign_four(const Matrix& a, T scale) {
+template <class T> bool assign_four(const Matrix& a) {
     static constexpr int PAIRS[6][2] = {{0, 1}, {0, 2}, {0, 3}, {1, 2}, {1, 3}, {2, 3}}; // k and 5 - k are disjoint
     double x[4][4], highest = FORBIDDEN<double>;
+    bool valid = true;
     for (int i = 0; i < 4; ++i)
-        for (int j = 0; j < 4; ++j) x[i][j] = static_cast<const T*>(a.x)[i * a.stride + j] * scale;
+        for (int j = 0; j < 4; ++j) {
+            x[i][j] = static_cast<const T*>(a.x)[i * a.stride + j] * 0.25; // so that sums are finite
+            valid &= x[i][j] < -FORBIDDEN<double>;
+        }
     for (int k = 0; k < 6; ++k) {
         const int *p = PAIRS[k], *q = PAIRS[5 - k];
         const double first = x[0][p[0]] + x[1][p[1]], first_crossed = x[0][p[1]] + x[1][p[0]];
@@ -292,7 +294,7 @@ template <class T> bool assign_four(const Matrix& a, T scale) {
         const int perm[] = {p[c], p[!c], q[d], q[!d]};
         std::copy_n(perm, 4, a.perm);
     }
-    return highest > FORBIDDEN<double>;
+    return valid && highest > FORBIDDEN<double>;
 }
 
 // Write the assignment of maximal sum; false where a score is NaN or +inf, or -inf forbids as many
@@ -300,20 +302,25 @@ template <class T> bool assign_four(const Matrix& a, T scale) {
 // read whole rows as quickly up to a larger size.
 constexpr int64_t LISTS_ABOVE = VECTOR_BYTES > 32 ? 440 : 200;
 template <class T> bool assign(const Matrix& a, int64_t lists_above, Arena& arena) {
-    arena.reset(0);
-    const T scale = safe_scale<T>(a);
-    if (scale == 0) return false;
-    if (a.m == 4 && a.n == 4 && !a.unmatched) return assign_four(a, scale);
+    if (a.m == 4 && a.n == 4 && !a.unmatched) return assign_four<T>(a);
+    arena.reset();
     const bool turned = a.m > a.n && !a.unmatched, listed = std::min(a.m, a.n) > lists_above;
-    double* alone = a.unmatched ? arena.take<double>(a.m) : nullptr;
-    for (int64_t i = 0; alone && i < a.m; ++i) alone[i] = double(static_cast<const T*>(a.unmatched)[i]) * scale;
-    const int64_t* perm = Assignment<T>(a, turned, listed, scale, alone, arena).solve();
-    if (perm && !turned) std::copy_n(perm, a.m, a.perm);
-    if (perm && turned) {
-        std::fill_n(a.perm, a.m, -1);
-        for (int64_t j = 0; j < a.n; ++j) a.perm[perm[j]] = j;
+    const int64_t m = turned ? a.n : a.m, n = turned ? a.m : a.n;
+    T scale;
+    const T* x = in_vectors<T>(a, turned, whole<T>(n), scale, arena);
+    if (!x) return false;
+    double* alone = a.unmatched ? arena.take<double>(m) : nullptr;
+    for (int64_t i = 0; alone && i < m; ++i) {
+        alone[i] = double(static_cast<const T*>(a.unmatched)[i]) * scale;
+        if (!(alone[i] < -FORBIDDEN<double>)) return false;
     }
-    arena.reset(0);
+    const int64_t* perm = Assignment<T>(x, m, n, listed, alone, arena).solve();
+    if (perm && !turned) std::copy_n(perm, m, a.perm);
+    if (perm && turned) {
+        std::fill_n(a.perm, n, -1);
+        for (int64_t j = 0; j < m; ++j) a.perm[perm[j]] = j;
+    }
+    arena.reset();
     return perm;
 }
 

@@ -30,50 +30,43 @@ template <class T> INLINE Native<T> part(const Matrix& a, int64_t i, int64_t at)
     const T* from = static_cast<const T*>(a.x) + i * a.stride + at;
     const int64_t left = a.n - at, until_end = (a.m - 1 - i) * a.stride + left;
     if (left >= SIZE<V>) return load<V>(from);
-    if (until_end < SIZE<V>) return load_first<V>(from, left, FORBIDDEN<T>);
+    if (until_end < SIZE<V>) return load_up_to<V>(from, left, FORBIDDEN<T>);
     return lanes<IntVec<V>>() < Element<IntVec<V>>(left) ? load<V>(from) : splat<V>(FORBIDDEN<T>);
 }
 
-// A power of two that keeps sums of 2 (m + n) scores finite; 0 where a score is NaN or +inf.
-template <class T> T safe_scale(const Matrix& a) {
-    using V = Native<T>;
-    const bool in_one = a.stride == a.n;
-    const Matrix rows{a.x, in_one ? 1 : a.m, in_one ? a.m * a.n : a.n, a.stride, a.unmatched, a.perm};
-    V largest_yet{};
-    IntVec<V> valid = V{} == V{};
-    auto look = [&](V v) INLINE_LAMBDA {
-        valid &= v < -FORBIDDEN<T>;
-        if (sizeof(T) == 4) return; // sums are float64
-        const V size = absolute(v);
-        largest_yet = size < -FORBIDDEN<T> ? maximum(size, largest_yet) : largest_yet;
-    };
-    for (int64_t i = 0; i < rows.m; ++i)
-        for (int64_t at = 0; at < rows.n; at += SIZE<V>) look(part<T>(rows, i, at));
-    for (int64_t i = 0; a.unmatched && i < a.m; ++i) look(splat<V>(static_cast<const T*>(a.unmatched)[i]));
-    if (total(valid ? V{} : splat<V>(1)) > 0) return 0;
-    return largest(largest_yet) > T(0x1p960) ? T(0x1p-60) : T(1);
-}
-
-// The scores, or their transpose, in rows of whole vectors that -inf fills up, and their stride.
-template <class T> std::pair<const T*, int64_t> in_vectors(const Matrix& a, bool turned, T scale, Arena& arena) {
+// The scores, or their transpose, in rows of whole vectors that -inf fills up, times a power of two that
+// keeps sums of 2 (m + n) of them finite; null where one is NaN or +inf.
+template <class T> const T* in_vectors(const Matrix& a, bool turned, int64_t stride, T& scale, Arena& arena) {
     using V = Native<T>;
     constexpr int n = SIZE<V>;
-    const int64_t stride = whole<T>(turned ? a.m : a.n);
-    if (!turned && scale == 1 && stride == a.n) return {static_cast<const T*>(a.x), a.stride};
-    T* to = arena.take<T>(size_t(turned ? whole<T>(a.n) : a.m) * stride);
-    if (!turned) {
-        for (int64_t i = 0; i < a.m; ++i)
-            for (int64_t at = 0; at < a.n; at += n) store(to + i * stride + at, part<T>(a, i, at) * scale);
-        return {to, stride};
-    }
-    for (int64_t i = 0; i < a.m; i += n)
+    constexpr bool may_overflow = sizeof(T) == 8; // sums are float64
+    const bool in_place = !turned && stride == a.stride && !may_overflow;
+    const int64_t size = in_place ? 0 : (turned ? whole<T>(a.n) : a.m) * stride;
+    T* to = arena.take<T>(size);
+    V most{};
+    IntVec<V> valid = most == most;
+    auto look = [&](int64_t i, int64_t at) INLINE_LAMBDA {
+        const V v = i < a.m ? part<T>(a, i, at) : splat<V>(FORBIDDEN<T>), magnitude = absolute(v);
+        valid &= v < -FORBIDDEN<T>;
+        if (may_overflow) most = magnitude < -FORBIDDEN<T> ? maximum(magnitude, most) : most;
+        return v;
+    };
+    for (int64_t i = 0; i < a.m; i += turned ? n : 1)
         for (int64_t at = 0; at < a.n; at += n) {
+            if (!turned) {
+                const V v = look(i, at);
+                if (!in_place) store(to + i * stride + at, v);
+                continue;
+            }
             V v[n];
-            for (int k = 0; k < n; ++k) v[k] = i + k < a.m ? part<T>(a, i + k, at) * scale : splat<V>(FORBIDDEN<T>);
+            for (int k = 0; k < n; ++k) v[k] = look(i + k, at);
             transpose(v);
             for (int k = 0; k < n; ++k) store(to + (at + k) * stride + i, v[k]);
         }
-    return {to, stride};
+    if (total(valid ? V{} : splat<V>(1)) > 0) return nullptr;
+    scale = largest(most) > T(0x1p960) ? T(0x1p-60) : T(1);
+    for (int64_t k = 0; scale < 1 && k < size; ++k) to[k] *= scale;
+    return in_place ? static_cast<const T*>(a.x) : to;
 }
 
 } // namespace softperm

@@ -11,14 +11,46 @@
 
 namespace softperm {
 
+// The best two numbers of every lane, and where the best is.
+template <class V> struct BestTwo {
+    V best = splat<V>(FORBIDDEN<Element<V>>), second = best;
+    IntVec<V> where{};
+
+    INLINE void add(V value, IntVec<V> at) {
+        second = maximum(second, minimum(value, best));
+        where = value > best ? at : where;
+        best = maximum(value, best);
+    }
+    INLINE void add(V value, V next, IntVec<V> at) {
+        add(value, at);
+        second = maximum(second, next);
+    }
+    template <int D = 1> INLINE void add_lanes() {
+        if constexpr (D < SIZE<V>) {
+            add(pick<D, true>(best, best), pick<D, true>(second, second), pick<D, true>(where, where));
+            add_lanes<2 * D>();
+        }
+    }
+};
+
 // What is worth most, that worth, and the next best.
 struct Offer {
     double top, next;
     int64_t column;
 };
+// Of `count` numbers, which `values` gives a vector at a time. CHAINS of them take turns: a maximum waits
+// for the one before.
 template <class V, int CHAINS = 2, class F> INLINE Offer best_of(int64_t count, F values) {
-    const BestTwo<V> b = best_two<V, CHAINS>(count, values);
-    return {b.best[0], b.second[0], b.where[0]};
+    constexpr int n = SIZE<V>;
+    BestTwo<V> b[CHAINS];
+    IntVec<V> here = lanes<IntVec<V>>();
+    int64_t at = 0;
+    for (; at + (CHAINS - 1) * n < count; at += CHAINS * n)
+        for (int k = 0; k < CHAINS; ++k, here += n) b[k].add(values(at + k * n), here);
+    for (; at < count; at += n, here += n) b[0].add(values(at), here);
+    for (int k = 1; k < CHAINS; ++k) b[0].add(b[k].best, b[k].second, b[k].where);
+    b[0].add_lanes();
+    return {b[0].best[0], b[0].second[0], b[0].where[0]};
 }
 
 template <class T> struct Shortlist {

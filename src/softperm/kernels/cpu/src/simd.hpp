@@ -24,7 +24,7 @@ constexpr int VECTOR_BYTES = 16, REGISTERS = 16;
 
 // Results below the normal range are 0 as long as one of these lives: x86 takes some hundred cycles
 // for each. What is read may be subnormal.
-class NoSubnormals {
+class [[maybe_unused]] NoSubnormals {
 #if defined(__x86_64__)
     const unsigned before_ = __builtin_ia32_stmxcsr();
 
@@ -60,11 +60,16 @@ template <class V> INLINE void store(Element<V>* to, V v) {
 }
 template <class V> INLINE V splat(Element<V> x) { return V{} + x; }
 
-// The first `count` numbers, then others.
-template <class V> INLINE V load_first(const Element<V>* from, int64_t count, Element<V> other) {
+// At most `count` numbers, and `other` beyond; and back.
+template <class V> INLINE V load_up_to(const Element<V>* from, int64_t count, Element<V> other) {
+    if (count >= SIZE<V>) return load<V>(from);
     V v = splat<V>(other);
     for (int64_t k = 0; k < count; ++k) v[k] = from[k];
     return v;
+}
+template <class V> INLINE void store_up_to(Element<V>* to, int64_t count, V v) {
+    if (count >= SIZE<V>) return store(to, v);
+    for (int64_t k = 0; k < count; ++k) to[k] = v[k];
 }
 
 template <class V> INLINE V maximum(V a, V b) { return a > b ? a : b; }
@@ -88,14 +93,11 @@ template <int D, bool FLIP, class V, size_t... I> INLINE V pick(V a, V b, std::i
 template <int D, bool FLIP, class V> INLINE V pick(V a, V b) {
     return pick<D, FLIP>(a, b, std::make_index_sequence<SIZE<V>>());
 }
-// For every lane I the sum (or maximum) of lanes I and I ^ D of a, or of b where bit D of I is set.
-template <int D, class V> INLINE V fold(V a, V b) { return pick<D, false>(a, b) + pick<D, true>(a, b); }
-template <int D, class V> INLINE V fold_max(V a) { return maximum(a, pick<D, true>(a, a)); }
 
 // The sums of R vectors: lane k holds that of vector k % R.
 template <int R, int D = 1, class V> INLINE V totals(V* r) {
     if constexpr (D < R) {
-        for (int k = 0; k < R / D; k += 2) r[k / 2] = fold<D>(r[k], r[k + 1]);
+        for (int k = 0; k < R / D; k += 2) r[k / 2] = pick<D, false>(r[k], r[k + 1]) + pick<D, true>(r[k], r[k + 1]);
         return totals<R, 2 * D>(r);
     } else if constexpr (D < SIZE<V>) {
         r[0] = r[0] + pick<D, true>(r[0], r[0]);
@@ -106,7 +108,7 @@ template <int R, int D = 1, class V> INLINE V totals(V* r) {
 }
 template <class V> INLINE Element<V> total(V v) { return totals<1>(&v)[0]; }
 template <int D = 1, class V> INLINE Element<V> largest(V v) {
-    if constexpr (D < SIZE<V>) return largest<2 * D>(fold_max<D>(v));
+    if constexpr (D < SIZE<V>) return largest<2 * D>(maximum(v, pick<D, true>(v, v)));
     else return v[0];
 }
 
@@ -114,44 +116,6 @@ template <class V> INLINE V lanes() {
     V v;
     for (int k = 0; k < SIZE<V>; ++k) v[k] = Element<V>(k);
     return v;
-}
-
-// The best two of `count` numbers, which `values` gives a vector at a time, and where the best is.
-template <class V> struct BestTwo {
-    V best, second;
-    IntVec<V> where;
-
-    INLINE void add(V value, IntVec<V> at) {
-        second = maximum(second, minimum(value, best));
-        where = value > best ? at : where;
-        best = maximum(value, best);
-    }
-    INLINE void join(V other, V other_second, IntVec<V> at) {
-        second = maximum(minimum(best, other), maximum(second, other_second));
-        where = other > best ? at : where;
-        best = maximum(best, other);
-    }
-    template <int D = 1> INLINE void join_lanes() {
-        if constexpr (D < SIZE<V>) {
-            join(pick<D, true>(best, best), pick<D, true>(second, second), pick<D, true>(where, where));
-            join_lanes<2 * D>();
-        }
-    }
-};
-// CHAINS of them take turns: a maximum waits for the one before.
-template <class V, int CHAINS, class F> INLINE BestTwo<V> best_two(int64_t count, F values) {
-    constexpr int n = SIZE<V>;
-    const V lowest = splat<V>(-std::numeric_limits<Element<V>>::infinity());
-    BestTwo<V> b[CHAINS];
-    for (auto& chain : b) chain = {lowest, lowest, IntVec<V>{}};
-    IntVec<V> here = lanes<IntVec<V>>();
-    int64_t at = 0;
-    for (; at + (CHAINS - 1) * n < count; at += CHAINS * n)
-        for (int k = 0; k < CHAINS; ++k, here += n) b[k].add(values(at + k * n), here);
-    for (; at < count; at += n, here += n) b[0].add(values(at), here);
-    for (int k = 1; k < CHAINS; ++k) b[0].join(b[k].best, b[k].second, b[k].where);
-    b[0].join_lanes();
-    return b[0];
 }
 
 // Transpose a square of vectors.

@@ -20,20 +20,11 @@
 #else
 #include <csignal>
 #include <pthread.h>
-#include <ctime>
 #include <sys/stat.h>
 #include <unistd.h>
 #endif
 
 namespace softperm {
-
-INLINE void pause() {
-#if defined(__x86_64__) || defined(_M_X64)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
 
 // How compiled OpenMP code starts threads, set when the library is loaded; null without OpenMP. It is
 // for the process that loaded it alone.
@@ -44,14 +35,7 @@ inline int openmp_process = 0;
 #if defined(_WIN32)
 inline int process() { return _getpid(); }
 inline int64_t threads_of_process() { return 0; }
-inline std::chrono::nanoseconds time_on_core() { return std::chrono::steady_clock::now().time_since_epoch(); }
 #else
-// How long this thread has had a core.
-inline std::chrono::nanoseconds time_on_core() {
-    timespec spent;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
-    return std::chrono::seconds(spent.tv_sec) + std::chrono::nanoseconds(spent.tv_nsec);
-}
 inline int process() { return int(getpid()); }
 inline int64_t threads_of_process() {
     struct stat tasks;
@@ -67,44 +51,31 @@ class Team {
     // Call part(context, 0), ..., part(context, parts - 1), in at most so many threads.
     void run(int64_t parts, int threads, Part part, void* context) {
         std::unique_lock<std::mutex> turn(turn_, std::defer_lock);
-        if (!turn.try_lock()) { // another thread of the program has the team
+        const Clock::time_point begun = Clock::now();
+        // Alone where another thread of the program has the team, or the cores are busy.
+        if (!turn.try_lock() || begun < alone_until_) {
             for (int64_t k = 0; k < parts; ++k) part(context, k);
             return;
         }
-        begun_ = Clock::now();
-        if (begun_ < alone_until_) {
-            for (int64_t k = 0; k < parts; ++k) part(context, k);
-            return;
-        }
-        on_core_ = time_on_core();
-        // First no ticket is left: a worker still looking at the last job must not take its next
-        // ticket, which there is none of, for one of this job.
-        const uint64_t before = ticket_.load() | NO_PART, epoch = (before >> 32) + 1;
-        ticket_.store(before);
-        part_.store(part, std::memory_order_release);
-        context_.store(context, std::memory_order_release);
-        parts_.store(parts, std::memory_order_release);
-        done_.store(0, std::memory_order_relaxed);
-        ticket_.store(epoch << 32);
-        if (may_borrow(threads)) {
-            borrow(threads);
+        part_ = part;
+        context_ = context;
+        parts_ = parts;
+        next_ = 0;
+        caller_ = std::this_thread::get_id();
+        if (may_borrow(threads)) { // all that PyTorch uses, for it would make new ones after a change
+            openmp([](void* team) { static_cast<Team*>(team)->take_all(); }, this, unsigned(threads), 0);
         } else {
             hire(threads - 1);
-            wake(int64_t(threads) - 1 < parts - 1 ? threads - 1 : int(parts - 1));
-            while (take(epoch)) {}
-            take_time();
-            for (int spins = 0; done_.load(std::memory_order_acquire) < parts; ++spins) {
-                if (spins < SPINS) pause();
-                else std::this_thread::yield();
-            }
+            open(true);
+            take_all();
+            open(false);
         }
         const Clock::time_point end = Clock::now();
-        const auto lost = end - begun_ - worked_;
-        if (lost > 2 * worked_ + std::chrono::milliseconds(1)) alone_until_ = end + PATIENCE * lost;
+        const auto lost = end - alone_since_, worked = alone_since_ - begun;
+        if (lost > 2 * worked + std::chrono::milliseconds(1)) alone_until_ = end + PATIENCE * lost;
     }
 
   private:
-    static constexpr uint64_t NO_PART = 0xffffffff; // the part of a ticket where no more are given out
     static constexpr int SPINS = 2000; // some tens of microseconds
     static constexpr int PATIENCE = 20; // so many times what was waited for in vain, the caller is alone
 
@@ -115,53 +86,36 @@ class Team {
         return borrows_;
     }
 
-    // Do the job in OpenMP's threads: all that PyTorch uses, for it would make new ones after a change.
-    void borrow(int threads) {
-        caller_ = std::this_thread::get_id();
-        openmp([](void* team) { static_cast<Team*>(team)->take_all(); }, this, unsigned(threads), 0);
-    }
     void take_all() {
-        const uint64_t epoch = ticket_.load(std::memory_order_acquire) >> 32;
-        while (take(epoch)) {}
-        if (std::this_thread::get_id() == caller_) take_time();
+        for (int64_t k = next_++; k < parts_; k = next_++) part_(context_, k);
+        if (std::this_thread::get_id() == caller_) alone_since_ = Clock::now();
     }
-    // How long the caller has had a core for its own parts of the job.
-    void take_time() { worked_ = time_on_core() - on_core_; }
 
-    // Do the next part of the job of an epoch; false where there is none left.
-    bool take(uint64_t epoch) {
-        uint64_t ticket = ticket_.load(std::memory_order_acquire);
-        for (;;) {
-            const auto part = part_.load(std::memory_order_acquire);
-            void* context = context_.load(std::memory_order_acquire);
-            const uint64_t next = ticket & NO_PART;
-            if ((ticket >> 32) != (epoch & NO_PART) || int64_t(next) >= parts_.load(std::memory_order_acquire))
-                return false;
-            // It is still this job's ticket, so what was read above is this job's too.
-            if (ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) {
-                part(context, int64_t(next));
-                done_.fetch_add(1, std::memory_order_release);
-                return true;
-            }
+    // Let workers into the job; or no more of them, and wait for those that are in it.
+    void open(bool is_open) {
+        {
+            std::lock_guard<std::mutex> lock(door_);
+            is_open_ = is_open;
+            if (is_open) ++job_;
         }
+        if (is_open && sleepers_) awake_.notify_all();
+        for (int spins = 0; !is_open && inside_; ++spins)
+            if (spins > SPINS) std::this_thread::yield();
     }
 
     void work() {
-        uint64_t seen = 0;
-        for (;;) {
-            uint64_t epoch = ticket_.load(std::memory_order_acquire) >> 32;
-            for (int spins = 0; epoch == seen && spins < SPINS; ++spins) {
-                pause();
-                epoch = ticket_.load(std::memory_order_acquire) >> 32;
+        for (uint64_t seen = 0;;) {
+            for (int spins = 0; job_ == seen && spins < SPINS; ++spins) pause();
+            {
+                std::unique_lock<std::mutex> lock(door_);
+                ++sleepers_;
+                awake_.wait(lock, [&] { return is_open_ && job_ != seen; });
+                --sleepers_;
+                seen = job_;
+                ++inside_;
             }
-            if (epoch == seen) {
-                std::unique_lock<std::mutex> lock(sleep_);
-                sleepers_.fetch_add(1);
-                while ((epoch = ticket_.load() >> 32) == seen) awake_.wait(lock);
-                sleepers_.fetch_sub(1);
-            }
-            seen = epoch;
-            while (take(epoch)) {}
+            take_all();
+            --inside_;
         }
     }
 
@@ -185,24 +139,26 @@ class Team {
         }
     }
 
-    void wake(int workers) {
-        if (sleepers_.load() == 0) return;
-        { std::lock_guard<std::mutex> lock(sleep_); }
-        for (int k = 0; k < workers; ++k) awake_.notify_one();
+    static void pause() {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        asm volatile("yield");
+#endif
     }
 
-    std::mutex turn_, sleep_;
+    std::mutex turn_, door_;
     std::condition_variable awake_;
-    std::atomic<int> sleepers_{0};
-    std::atomic<uint64_t> ticket_{0}; // epoch of the job, and its next part
-    std::atomic<int64_t> parts_{0}, done_{0};
-    std::atomic<Part> part_{nullptr};
-    std::atomic<void*> context_{nullptr};
+    bool is_open_ = false, borrows_ = false;
+    std::atomic<uint64_t> job_{0};
+    std::atomic<int> sleepers_{0}, inside_{0};
+    std::atomic<int64_t> next_{0};
+    int64_t parts_ = 0;
+    Part part_ = nullptr;
+    void* context_ = nullptr;
     int workers_ = 0;
-    bool borrows_ = false;
     std::thread::id caller_;
-    Clock::time_point begun_, alone_until_;
-    std::chrono::nanoseconds on_core_{0}, worked_{0};
+    Clock::time_point alone_since_, alone_until_; // since: when the caller had no more parts to do
 };
 
 // The team of this process. It is never deleted: its threads may outlive the interpreter. Nothing
