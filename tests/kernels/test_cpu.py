@@ -70,7 +70,7 @@ def test_any_shape_and_sums(
 
 
 @pytest.mark.usefixtures("level")
-@pytest.mark.parametrize("n", [100, 112, 401, 405])  # copied; in place; in place with tails
+@pytest.mark.parametrize("n", [100, 112, 405, 641])  # copied; in place; copied; in place with tails
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("log", [False, True])
 def test_rows_of_larger_matrices(

@@ -40,7 +40,7 @@ public:
     template <class T> T* take(size_t count) {
         if (count > (SIZE_MAX / 2) / sizeof(T)) throw std::bad_alloc();
         const size_t bytes = (count * sizeof(T) + LINE - 1) / LINE * LINE;
-        if (size - used < bytes) add(std::max(bytes, std::max(2 * size, size_t(4096))));
+        if (blocks.empty() || size - used < bytes) add(std::max(bytes, std::max(2 * size, size_t(4096))));
         used += bytes;
         return reinterpret_cast<T*>(blocks.back().get() + used - bytes);
     }

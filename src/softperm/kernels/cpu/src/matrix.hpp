@@ -42,7 +42,7 @@ template <class T> const T* in_vectors(const Matrix& a, bool turned, int64_t str
     constexpr bool may_overflow = sizeof(T) == 8; // sums are float64
     const bool in_place = !turned && stride == a.stride && !may_overflow;
     const int64_t size = in_place ? 0 : (turned ? whole<T>(a.n) : a.m) * stride;
-    T* to = arena.take<T>(size);
+    T* const to = in_place ? nullptr : arena.take<T>(size);
     V most{};
     IntVec<V> valid = most == most;
     auto look = [&](int64_t i, int64_t at) INLINE_LAMBDA {
