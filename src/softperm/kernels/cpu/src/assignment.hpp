@@ -308,7 +308,7 @@ template <class T> bool assign(const Matrix& a, int64_t lists_above, Arena& aren
     const int64_t m = turned ? a.n : a.m, n = turned ? a.m : a.n;
     T scale;
     const T* x = in_vectors<T>(a, turned, whole<T>(n), scale, arena);
-    if (!x) return false;
+    if (scale == 0) return false;
     double* alone = a.unmatched ? arena.take<double>(m) : nullptr;
     for (int64_t i = 0; alone && i < m; ++i) {
         alone[i] = double(static_cast<const T*>(a.unmatched)[i]) * scale;

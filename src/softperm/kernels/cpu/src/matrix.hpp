@@ -35,7 +35,7 @@ template <class T> INLINE Native<T> part(const Matrix& a, int64_t i, int64_t at)
 }
 
 // The scores, or their transpose, in rows of whole vectors that -inf fills up, times a power of two that
-// keeps sums of 2 (m + n) of them finite; null where one is NaN or +inf.
+// keeps sums of 2 (m + n) of them finite; that is 0 where one is NaN or +inf.
 template <class T> const T* in_vectors(const Matrix& a, bool turned, int64_t stride, T& scale, Arena& arena) {
     using V = Native<T>;
     constexpr int n = SIZE<V>;
@@ -63,8 +63,8 @@ template <class T> const T* in_vectors(const Matrix& a, bool turned, int64_t str
             transpose(v);
             for (int k = 0; k < n; ++k) store(to + (at + k) * stride + i, v[k]);
         }
-    if (total(valid ? V{} : splat<V>(1)) > 0) return nullptr;
     scale = largest(most) > T(0x1p960) ? T(0x1p-60) : T(1);
+    if (total(valid ? V{} : splat<V>(1)) > 0) scale = 0;
     for (int64_t k = 0; scale < 1 && k < size; ++k) to[k] *= scale;
     return in_place ? static_cast<const T*>(a.x) : to;
 }
