@@ -16,6 +16,7 @@ JIGSAW_RANGES: dict[str, tuple[float, float]] = {
     "heads": (1, 1_024),
     "gamma": (0.01, 100.0),
     "shift": (0, 10_000),
+    "enlarge": (1, 100),
     "tau": (1e-6, 1e6),
     "n_iters": (1, 100_000),
     "noise_scale": (0.0, 1e6),
@@ -42,6 +43,8 @@ class JigsawConfig:
         gamma: Power to which pixel values in [0, 1] are raised before the network reads them and
             the error is measured; below 1 faint strokes count for more.
         shift: Pixels by which training images are moved each way at most, at random.
+        enlarge: Largest whole factor by which training images are enlarged, at random, before their
+            pieces are brought to size one by one, as those of a large picture are.
         tau: Temperature of the Gumbel-Sinkhorn samples.
         n_iters: Sinkhorn iterations.
         noise_scale: Scale of the Gumbel noise.
@@ -60,6 +63,7 @@ class JigsawConfig:
     heads: int = 4
     gamma: float = 1.0
     shift: int = 0
+    enlarge: int = 1
     tau: float = 0.1
     n_iters: int = 20
     noise_scale: float = 1.0
@@ -161,7 +165,7 @@ CONFIGS: dict[str, type[JigsawConfig] | type[SortingConfig]] = {
 # How the help groups the settings of a task and those of the training loop.
 GROUPS = {
     "data": (
-        *("data", "pieces", "image_size", "channels", "shift", "gamma"),
+        *("data", "pieces", "image_size", "channels", "shift", "enlarge", "gamma"),
         *("n_items", "low", "high", "test_low", "test_high", "train_lists", "test_lists"),
     ),
     "network": (

@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softperm._resize import stretch
 from softperm.data import (
     ImageData,
     channel_statistics,
+    enlarge_images,
     load_images,
     load_test_images,
     shift_images,
+    with_statistics,
 )
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import Puzzle, SinkhornNet
@@ -61,9 +64,12 @@ class Jigsaw:
 
     @cached_property
     def images(self) -> ImageData:
-        """Training and test images."""
+        """Training and test images, stretched to sides that the number of pieces divides."""
         c = self.config
-        return load_images(c.data, size=c.image_size, channels=c.channels)
+        loaded = load_images(c.data, size=c.image_size, channels=c.channels)
+        if all(side % c.pieces == 0 for side in loaded.train.shape[-2:]):
+            return loaded
+        return with_statistics(stretch(loaded.train, c.pieces), stretch(loaded.test, c.pieces))
 
     @cached_property
     def test_images(self) -> Tensor:
@@ -71,7 +77,8 @@ class Jigsaw:
         c = self.config
         if "images" in vars(self):
             return self.images.test
-        return load_test_images(c.data, size=c.image_size, channels=c.channels)
+        images = load_test_images(c.data, size=c.image_size, channels=c.channels)
+        return stretch(images, c.pieces)
 
     def _statistics(self) -> Statistics:
         """Mean and standard deviation of every channel of the training images."""
@@ -111,9 +118,11 @@ class Jigsaw:
     def batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         """Training images, uint8, (B, C, H, W)."""
         images = self.images.train[indices].to(generator.device, non_blocking=True)
-        if self.config.shift == 0:
-            return images
-        return shift_images(images, self.config.shift, generator)
+        if self.config.shift > 0:
+            images = shift_images(images, self.config.shift, generator)
+        if self.config.enlarge > 1:
+            images = enlarge_images(images, self.config.enlarge, generator)
+        return images
 
     def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Squared error of the softly restored pieces: summed over an image, mean over images."""
