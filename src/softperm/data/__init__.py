@@ -1,6 +1,6 @@
 """Data: MNIST, the embedded digits, folders of images, lists of numbers."""
 
-from softperm.data.augment import enlarge_images, shift_images
+from softperm.data.augment import draw_shifts, enlarge_images, shift_images
 from softperm.data.digits import load_digits
 from softperm.data.folder import load_folder
 from softperm.data.imagedata import ImageData, channel_statistics, with_statistics
@@ -12,6 +12,7 @@ from softperm.data.picture import read_image, read_picture
 __all__ = [
     "ImageData",
     "channel_statistics",
+    "draw_shifts",
     "enlarge_images",
     "load_digits",
     "load_folder",

@@ -14,36 +14,59 @@ from softperm._checks import (
 from softperm._resize import resize
 
 
-def shift_images(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Move every image by its own whole number of pixels each way, uniform on [-most, most].
+def draw_shifts(n: int, most: int, generator: torch.Generator) -> Tensor:
+    """Draw how far each of n images moves: whole pixels, uniform on [-most, most].
+
+    Arguments:
+        n: Number of images.
+        most: Largest move, at least 0.
+        generator: Source of randomness.
+
+    Returns:
+        Moves down and to the right, int64, (n, 2), on the device of the generator.
+
+    Raises:
+        TypeError: `n` or `most` is not an int.
+        ValueError: `n` or `most` is negative.
+
+    Example:
+        >>> draw_shifts(2, 1, torch.Generator().manual_seed(1)).abs().amax()
+        tensor(1)
+    """
+    n, most = require_non_negative_int(n, "n"), require_non_negative_int(most, "most")
+    device = generator.device
+    each = [torch.randint(-most, most + 1, (n,), generator=generator, device=device) for _ in "yx"]
+    return torch.stack(each, -1)
+
+
+def shift_images(images: Tensor, shifts: Tensor) -> Tensor:
+    """Move every image by its own whole number of pixels down and to the right.
 
     What comes in at a side repeats the pixels at that side.
 
     Arguments:
         images: Any dtype, (B, C, H, W).
-        most: Largest move, at least 0.
-        generator: Source of randomness, on the device of `images`.
+        shifts: Pixels down and to the right, integers, (B, 2), on the device of `images`.
 
     Returns:
         The moved images, of the same dtype and shape.
 
     Raises:
-        TypeError: `images` is not a tensor or `most` not an int.
-        ValueError: `images` has another shape, or `most` is negative.
+        TypeError: an argument is not a tensor.
+        ValueError: an argument has another shape.
 
     Example:
         >>> row = torch.arange(4).reshape(1, 1, 1, 4)
-        >>> shift_images(row, 1, torch.Generator().manual_seed(1))
+        >>> shift_images(row, torch.tensor([[0, 1]]))
         tensor([[[[0, 0, 1, 2]]]])
     """
     _require_images(images)
-    most = require_non_negative_int(most, "most")
-    for dim in (2, 3):
+    require_tensor(shifts, "shifts")
+    if shifts.shape != (len(images), 2):
+        raise ValueError(f"shifts must have shape ({len(images)}, 2), got {shape_of(shifts)}")
+    for dim, moves in zip((2, 3), shifts.unbind(1), strict=True):
         side = torch.arange(images.shape[dim], device=images.device)
-        moves = torch.randint(
-            -most, most + 1, (len(images), 1), generator=generator, device=images.device
-        )
-        sources = (side - moves).clamp(0, images.shape[dim] - 1)
+        sources = (side - moves.unsqueeze(1)).clamp(0, images.shape[dim] - 1)
         index = sources[:, None, :, None] if dim == 2 else sources[:, None, None, :]
         images = images.gather(dim, index.expand(images.shape))
     return images

@@ -67,6 +67,8 @@ def guarded(work: Callable[[], int]) -> int:
 def _tell(error: BaseException) -> int:
     """Write the line, where anybody reads it, and give the exit code."""
     message, code = _explain(error)
+    if getattr(error, "told", False):
+        return code
     with suppress(OSError, ValueError):  # ValueError: the stream is closed
         print(f"softperm: error: {shorten(message, _LONGEST)}", file=sys.stderr, flush=True)
     return code

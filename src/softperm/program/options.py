@@ -13,13 +13,14 @@ from softperm.program.parser import Parser, unknown
 from softperm.program.presets import preset_names
 from softperm.program.settings import CONFIGS, GROUPS
 from softperm.program.training.config import Device, TrainConfig
+from softperm.program.training.launch import LaunchConfig
 
 Options = dict[str, Any]
 
 _PICTURES = "pictures: PNG, JPEG, BMP or WebP"
 # The classes that make up the settings of a task.
 SETTINGS: dict[str, tuple[type, ...]] = {
-    **{task: (config, TrainConfig) for task, config in CONFIGS.items()},
+    **{task: (config, TrainConfig, LaunchConfig) for task, config in CONFIGS.items()},
     "neurons": (NeuronsConfig,),
 }
 _NEURONS_GROUPS = {

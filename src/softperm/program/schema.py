@@ -77,6 +77,8 @@ def fit(value: Any, hint: Any, name: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in args:
             return None
+        if any(get_origin(part) is Literal and value in get_args(part) for part in args):
+            return value
         return fit(value, next(part for part in args if part is not type(None)), name)
     if origin is Literal:
         fits = isinstance(value, str) and value in args

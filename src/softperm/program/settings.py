@@ -174,5 +174,8 @@ GROUPS = {
     ),
     "permutations": ("tau", "n_iters", "noise_scale", "n_samples"),
     "training": ("epochs", "batch_size", "optimizer", "lr", "schedule", "warmup"),
-    "machine": ("seed", "device", "precision", "deterministic"),
+    "machine": (
+        *("seed", "device", "precision", "deterministic", "compile"),
+        *("devices", "nodes", "strategy", "workers", "log_every"),
+    ),
 }

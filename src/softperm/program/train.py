@@ -9,16 +9,18 @@ from pathlib import Path
 
 from softperm.program.evaluate import evaluate
 from softperm.program.settings import JigsawConfig, SortingConfig
-from softperm.program.training.config import TrainConfig, pick_device
+from softperm.program.training.config import TrainConfig
+from softperm.program.training.launch import LaunchConfig, make_fabric
 from softperm.program.training.lock import Lock
 from softperm.program.training.loop import Stopped
 from softperm.program.training.loop import train as train_network
 from softperm.program.training.run import TASKS, Run
+from softperm.program.training.team import Left
 
 
 def train(
     task_name: str,
-    settings: tuple[JigsawConfig | SortingConfig, TrainConfig],
+    settings: tuple[JigsawConfig | SortingConfig, TrainConfig, LaunchConfig],
     out: Path,
     resume: bool = False,
 ) -> int:
@@ -26,31 +28,44 @@ def train(
 
     Arguments:
         task_name: What to train on.
-        settings: Settings of the task and of the training.
+        settings: Settings of the task and of the training, and how to run it.
         out: The folder of the run.
         resume: Go on with the run that is there.
 
     Returns:
         The exit code: 128 + the signal when stopped.
     """
-    task_config, config = settings
-    pick_device(config.device)  # a missing device is told before the data are read
+    task_config, config, launch = settings
     run = Run(out)
     if resume:
         run.require_settings({**asdict(task_config), **asdict(config)})
-        task = run.load_task()
     else:
         run.require_new()
-        task = TASKS[task_name](task_config)  # type: ignore[arg-type]
+    fabric = make_fabric(launch, config)  # what is not there is told before the data are read
+    task = run.load_task() if resume else TASKS[task_name](task_config)  # type: ignore[arg-type]
 
     def create() -> AbstractContextManager[Lock]:
         return run.create(task_name, task, task_config, config)
 
+    leads = fabric.global_rank == 0
     try:
-        train_network(task, config, run, resume=resume, create=None if resume else create)
+        train_network(
+            task,
+            config,
+            run,
+            resume=resume,
+            create=None if resume else create,
+            launch=launch,
+            fabric=fabric,
+        )
+    except Left as error:
+        error.told = not leads  # by the process that ended, and by the first
+        raise
     except Stopped as stopped:
+        if not leads:
+            return 0
         folder = shlex.quote(str(out))
         how = f"softperm train {task_name} --out {folder} --resume"
         print(f"stopped; continue with: {how}", flush=True)  # where nobody reads it, that is told
         return 128 + stopped.signum
-    return evaluate(str(out), config.device)
+    return evaluate(str(out), config.device) if leads else 0

@@ -15,6 +15,7 @@ from softperm._resize import stretch
 from softperm.data import (
     ImageData,
     channel_statistics,
+    draw_shifts,
     enlarge_images,
     load_images,
     load_test_images,
@@ -23,10 +24,17 @@ from softperm.data import (
 )
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import Puzzle, SinkhornNet
-from softperm.permutations import apply_permutation
+from softperm.permutations import apply_permutation, random_permutation
 from softperm.program.settings import JigsawConfig
-from softperm.program.tasks.base import Watch
-from softperm.puzzles import identical_pieces, scramble
+from softperm.program.tasks.base import (
+    WHOLE,
+    Examples,
+    Part,
+    Watch,
+    draw_noise,
+    squared_error,
+)
+from softperm.puzzles import identical_pieces
 
 _EVALUATION_SEED = 0
 _EVALUATION_BATCH = 2500
@@ -115,39 +123,64 @@ class Jigsaw:
         """The fields of `Puzzle`."""
         return asdict(self.puzzle)
 
-    def batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+    def read(self, indices: Tensor) -> Tensor:
         """Training images, uint8, (B, C, H, W)."""
-        images = self.images.train[indices].to(generator.device, non_blocking=True)
-        if self.config.shift > 0:
-            images = shift_images(images, self.config.shift, generator)
-        if self.config.enlarge > 1:
-            images = enlarge_images(images, self.config.enlarge, generator)
-        return images
+        return self.images.train[indices]
 
-    def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
+    def examples(
+        self,
+        stored: Tensor,
+        generator: torch.Generator,
+        part: Part = WHOLE,
+        total: int | None = None,
+    ) -> Examples:
+        """Images moved, enlarged, cut and scrambled, all at random."""
+        c, n = self.config, self.n_items
+        total = len(stored) if total is None else total
+        images = stored.to(generator.device, non_blocking=True)
+        if c.shift > 0:
+            images = shift_images(images, part.of(draw_shifts(total, c.shift, generator)))
+        if c.enlarge > 1:
+            images = enlarge_images(images, c.enlarge, generator)
+        pieces = self.puzzle.normalise(self.puzzle.cut(images))
+        perm = part.of(self._scrambles(total, generator))
+        noise = draw_noise((c.n_samples, total, n), c.noise_scale, part, generator)
+        return Examples(_scramble(pieces, perm), pieces, noise, c.n_samples, total)
+
+    def loss(self, net: torch.nn.Module, examples: Examples) -> Tensor:
         """Squared error of the softly restored pieces: summed over an image, mean over images."""
-        pieces = self.puzzle.normalise(self.puzzle.cut(batch))
-        scrambled, _ = scramble(pieces, generator)
-        ordered, _ = net(scrambled, (self.config.n_samples,), generator=generator)
-        error: Tensor = (ordered - pieces).square().sum()
-        return error / (self.config.n_samples * len(batch))
+        return squared_error(net, examples)
+
+    def _scrambles(self, n_images: int, generator: torch.Generator) -> Tensor:
+        """Random permutations of the pieces of images, (n_images, n)."""
+        return random_permutation(self.n_items, (n_images,), generator=generator)
 
     @torch.no_grad()
     def solved(
-        self, net: SinkhornNet, device: torch.device, n_images: int | None = None
+        self,
+        net: SinkhornNet,
+        device: torch.device,
+        n_images: int | None = None,
+        part: Part = WHOLE,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Test images in batches: pieces, scrambled pieces, true and predicted permutations."""
         net.eval()
         generator = torch.Generator(device).manual_seed(_EVALUATION_SEED)
         for images in self.test_images[:n_images].split(_EVALUATION_BATCH):
-            pieces = self.puzzle.cut(images.to(device))
-            scrambled, target = scramble(pieces, generator)
+            pieces = self.puzzle.cut(part.of(images).to(device))
+            target = part.of(self._scrambles(len(images), generator))
+            scrambled = _scramble(pieces, target)
             parts = scrambled.split(max(1, _NET_PIECES // scrambled.shape[1]))
             perm = torch.cat([net(self.puzzle.normalise(part))[1] for part in parts])
             yield pieces, scrambled, target, perm
 
     def evaluate(
-        self, net: SinkhornNet, device: torch.device, *, watch: Watch | None = None
+        self,
+        net: SinkhornNet,
+        device: torch.device,
+        *,
+        watch: Watch | None = None,
+        part: Part = WHOLE,
     ) -> dict[str, float]:
         """Mean over all test images of every metric; scrambles are the same every time.
 
@@ -157,9 +190,10 @@ class Jigsaw:
             net: The network.
             device: Where the network is.
             watch: Is told the number of images done, again and again.
+            part: Which part of the images is tested; what it adds to the means is returned.
         """
         sums: defaultdict[str, float] = defaultdict(float)
-        for pieces, scrambled, target, perm in self.solved(net, device):
+        for pieces, scrambled, target, perm in self.solved(net, device, part=part):
             labels = identical_pieces(scrambled)
             difference = apply_permutation(perm, scrambled).flatten(1).float()
             difference = (difference - pieces.flatten(1)) / 255
@@ -179,3 +213,8 @@ class Jigsaw:
             if watch is not None:
                 watch(len(pieces))
         return {name: total / self.n_test for name, total in sums.items()}
+
+
+def _scramble(pieces: Tensor, perm: Tensor) -> Tensor:
+    """Pieces in such an order that the permutations put them right, as `scramble` does."""
+    return pieces.take_along_dim(perm[..., None, None, None], 1)

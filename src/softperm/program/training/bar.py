@@ -20,6 +20,7 @@ from rich.progress import (
 from softperm.program.training.signals import TERMINAL_GONE, Stop
 
 _SECONDS_A_REFRESH = 0.1
+_SECONDS_A_LINE = 180.0
 _SHOWN = ("kendall_tau", "exact_reconstruction", "prop_any_wrong")  # the first two that a task has
 
 
@@ -35,24 +36,32 @@ class Display:
     """What a training shows; where nobody can see it any more, a request to stop.
 
     On a terminal epoch, steps, loss, the last test and speed in a line; after every epoch, there
-    and elsewhere, a line of plain text. It is drawn by the training loop and no thread, so that all
-    errors come up there.
+    and elsewhere, a line of plain text; elsewhere some within an epoch, too. It is drawn by the
+    training loop and no thread, so that all errors come up there.
+
+    Arguments:
+        stop: Is asked to stop where nobody reads what is shown.
+        log_every: Steps between the lines within an epoch; omitted, one every three minutes.
+        hidden: Show nothing at all.
     """
 
-    def __init__(self, stop: Stop) -> None:
-        self._stop = stop
+    def __init__(self, stop: Stop, log_every: int | None = None, hidden: bool = False) -> None:
+        self._stop, self._log_every, self._hidden = stop, log_every, hidden
         self._drawn = 0.0
+        self._told = time.monotonic()
+        self._told_step = 0
+        self._label, self._steps = "", 0
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(None),
             MofNCompleteColumn(),
             TextColumn(
-                "loss {task.fields[loss]:.4g}{task.fields[test]}  {task.fields[rate]:.0f}/s"
+                "loss {task.fields[loss]:.4g}{task.fields[test]}  {task.fields[rate]:,.0f}/s"
             ),
             TimeRemainingColumn(),
             console=PlainConsole(),
             auto_refresh=False,
-            disable=not sys.stdout.isatty(),
+            disable=hidden or not sys.stdout.isatty(),
             expand=True,
         )
         self._line = self._progress.add_task("", total=None, loss=float("nan"), rate=0.0, test="")
@@ -66,6 +75,8 @@ class Display:
 
     def start(self, title: str) -> None:
         """Say what is trained, and show the line."""
+        if self._hidden:
+            return
         with self._writing():
             print(title, flush=True)
             self._progress.start()
@@ -77,22 +88,47 @@ class Display:
 
     def begin_epoch(self, label: str, steps: int, done: int) -> None:
         """Begin anew with an epoch of which some steps are done."""
+        self._label, self._steps, self._told_step = label, steps, done
         with self._writing():
             self._progress.reset(self._line, description=label, total=steps, completed=done)
 
     def update(self, done: int, loss: float, rate: float) -> None:
-        """Show the steps done, the mean loss and the steps a second."""
+        """Show the steps done, the mean loss and the examples per second."""
+        if self._progress.disable:
+            self._tell(done, loss, rate)
+            return
         self._progress.update(self._line, completed=done, loss=loss, rate=rate)
         if time.monotonic() - self._drawn > _SECONDS_A_REFRESH:
             self._drawn = time.monotonic()
             with self._writing():
                 self._progress.refresh()
 
+    def _tell(self, done: int, loss: float, rate: float) -> None:
+        """A line of plain text within an epoch, where it is time for one."""
+        if self._log_every is None:
+            due = time.monotonic() - self._told > _SECONDS_A_LINE
+        else:
+            due = done - self._told_step >= self._log_every
+        if self._hidden or not due or done == self._steps:  # its end has a line of its own
+            return
+        self._told, self._told_step = time.monotonic(), done
+        with self._writing():
+            print(
+                f"{self._label}  step {done}/{self._steps}  loss {loss:.4g}  {rate:,.0f}/s",
+                flush=True,
+            )
+
     def end_epoch(self, label: str, row: Mapping[str, float]) -> None:
         """Write what an epoch came to."""
         shown = [f"{name} {row[name]:.4f}" for name in _SHOWN if name in row][:2]
         self._progress.update(self._line, test=f"  {shown[0]}" if shown else "")
-        line = "  ".join([label, f"loss {row['loss']:.4g}", *shown, f"{row['seconds']:.0f} s"])
+        speed = f"{row['examples_per_second']:,.0f}/s"
+        line = "  ".join(
+            [label, f"loss {row['loss']:.4g}", *shown, f"{row['seconds']:.0f} s", speed]
+        )
+        if self._hidden:
+            return
+        self._told = time.monotonic()
         with self._writing():
             if self._progress.disable:
                 print(line, flush=True)
@@ -101,9 +137,11 @@ class Display:
 
 
 @contextmanager
-def display(stop: Stop, title: str) -> Iterator[Display]:
-    """What a training shows, until it ends."""
-    shown = Display(stop)
+def display(
+    stop: Stop, title: str, log_every: int | None = None, *, hidden: bool = False
+) -> Iterator[Display]:
+    """What a training shows, until it ends; arguments as in `Display`."""
+    shown = Display(stop, log_every, hidden)
     shown.start(title)
     try:
         yield shown

@@ -1,0 +1,89 @@
+"""The processes that train one network together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from softperm.program.tasks.base import Part
+
+_BROKEN = ("connection", "gloo", "nccl", "socket", "broken pipe", "timed out", "store")
+
+
+class Left(OSError):  # noqa: N818 - it says what the other process did
+    """Another process of the team ended before the work did.
+
+    Attributes:
+        told: Whether it is told elsewhere, and this process need not.
+    """
+
+    told = False
+
+
+class Team:
+    """The processes that train one network together; alone, a process waits for nobody.
+
+    What they tell each other goes over the CPU (gloo), so that no GPU is waited for.
+
+    Arguments:
+        rank: Which of them this process is, from 0.
+        size: How many there are.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.part = Part(rank, size)
+        self._group = dist.new_group(backend="gloo") if size > 1 else None
+
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
+        return self.part.size
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes and shows."""
+        return self.part.rank == 0
+
+    def add(self, values: Sequence[float]) -> list[float]:
+        """The sums of the numbers of all processes, in float64.
+
+        Raises:
+            Left: another process ended.
+        """
+        if self._group is None:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        with self.together():
+            dist.all_reduce(total, group=self._group)
+        found: list[float] = total.tolist()
+        return found
+
+    def agree(self, signum: int | None) -> int | None:
+        """The signal that any of the processes was sent; all of them get the same answer.
+
+        Raises:
+            Left: another process ended.
+        """
+        if self._group is None:
+            return signum
+        most = torch.tensor(signum or 0)
+        with self.together():
+            dist.all_reduce(most, dist.ReduceOp.MAX, group=self._group)
+        return int(most) or None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Tell plainly that another process ended, where that makes the work inside fail."""
+        try:
+            yield
+        except RuntimeError as error:
+            text = str(error).lower()
+            if self._group is None or not any(word in text for word in _BROKEN):
+                raise
+            raise Left(
+                "another process of the training ended; add --resume to go on from its last "
+                "checkpoint"
+            ) from error
