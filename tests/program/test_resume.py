@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from softperm.program.cli import main
-from softperm.program.training import loop
+from softperm.program.training import trainer
 from softperm.program.training.lock import locked
 from softperm.program.training.run import Run
 
@@ -63,14 +63,14 @@ def test_a_run_that_fails_before_its_first_step_leaves_room_for_the_right_comman
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Trainer, "step", fail)
+        patch.setattr(trainer.Trainer, "_step", fail)
         assert main([*SHORT, "--out", "runs/mine"]) == 1
     assert "no step" in error(capsys)
     assert not list(Path().iterdir())
     assert main([*SHORT, "--out", "runs/mine"]) == 0
 
 
-def fail(*_: object) -> None:
+def fail(*_: object, **__: object) -> None:
     raise ValueError("no step")
 
 

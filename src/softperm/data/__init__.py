@@ -3,7 +3,7 @@
 from softperm.data.augment import draw_shifts, enlarge_images, shift_images
 from softperm.data.digits import load_digits
 from softperm.data.folder import load_folder
-from softperm.data.imagedata import ImageData, channel_statistics, with_statistics
+from softperm.data.imagedata import ImageData, channel_statistics
 from softperm.data.images import load_images, load_test_images
 from softperm.data.mnist import load_mnist, load_mnist_test, read_idx
 from softperm.data.numbers import uniform_lists
@@ -25,5 +25,4 @@ __all__ = [
     "read_picture",
     "shift_images",
     "uniform_lists",
-    "with_statistics",
 ]

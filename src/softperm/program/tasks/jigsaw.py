@@ -20,8 +20,8 @@ from softperm.data import (
     load_images,
     load_test_images,
     shift_images,
-    with_statistics,
 )
+from softperm.data.imagedata import with_statistics
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import Puzzle, SinkhornNet
 from softperm.permutations import apply_permutation, random_permutation

@@ -49,7 +49,6 @@ class Display:
         self._stop, self._log_every, self._hidden = stop, log_every, hidden
         self._drawn = 0.0
         self._told = time.monotonic()
-        self._told_step = 0
         self._label, self._steps = "", 0
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -88,9 +87,13 @@ class Display:
 
     def begin_epoch(self, label: str, steps: int, done: int) -> None:
         """Begin anew with an epoch of which some steps are done."""
-        self._label, self._steps, self._told_step = label, steps, done
+        self._label, self._steps = label, steps
         with self._writing():
             self._progress.reset(self._line, description=label, total=steps, completed=done)
+
+    def wants(self, done: int) -> bool:
+        """Whether it must be told of the state after so many steps of an epoch."""
+        return self._log_every is not None and done % self._log_every == 0
 
     def update(self, done: int, loss: float, rate: float) -> None:
         """Show the steps done, the mean loss and the examples per second."""
@@ -108,10 +111,10 @@ class Display:
         if self._log_every is None:
             due = time.monotonic() - self._told > _SECONDS_A_LINE
         else:
-            due = done - self._told_step >= self._log_every
+            due = self.wants(done)
         if self._hidden or not due or done == self._steps:  # its end has a line of its own
             return
-        self._told, self._told_step = time.monotonic(), done
+        self._told = time.monotonic()
         with self._writing():
             print(
                 f"{self._label}  step {done}/{self._steps}  loss {loss:.4g}  {rate:,.0f}/s",
@@ -122,10 +125,7 @@ class Display:
         """Write what an epoch came to."""
         shown = [f"{name} {row[name]:.4f}" for name in _SHOWN if name in row][:2]
         self._progress.update(self._line, test=f"  {shown[0]}" if shown else "")
-        speed = f"{row['examples_per_second']:,.0f}/s"
-        line = "  ".join(
-            [label, f"loss {row['loss']:.4g}", *shown, f"{row['seconds']:.0f} s", speed]
-        )
+        line = "  ".join([label, f"loss {row['loss']:.4g}", *shown, f"{row['seconds']:.0f} s"])
         if self._hidden:
             return
         self._told = time.monotonic()

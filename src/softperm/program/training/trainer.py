@@ -168,7 +168,8 @@ class Trainer:
         with closing(self._stored(batches)) as stored:
             for indices in batches:
                 number = progress.step + 1
-                measured = number % _STEPS_A_REFRESH == 0 or number == self.steps
+                due = number == self.steps or number % _STEPS_A_REFRESH == 0
+                measured = due or shown.wants(number)
                 try:
                     unread.append(self._step(stored, len(indices), measured))
                 except ValueError:
