@@ -1,7 +1,8 @@
 """How much faster is training in two processes, and what would 8 and 64 devices reach?
 
 The first is measured: the same training on one core and in two processes on two, in turns, as
-`softperm train` does it; so are `--compile` and bfloat16, on one core. The second is calculated, from the times that a step's parts take on one core here:
+`softperm train` does it; so are `--compile` and bfloat16, on one core. The second is calculated,
+from the times that a step's parts take on one core here:
 
     step(N) = compute(b) + draw(N b) + reduce(N) + agree(N)
 
