@@ -48,7 +48,7 @@ class TrainConfig:
 
     Arguments:
         epochs: Passes over the training data.
-        batch_size: Examples a step, of all processes together.
+        batch_size: Examples per step, of all processes together.
         optimizer: adam; or muon: matrices by PyTorch's Muon (2.9 or later) with weight decay 0.1,
             which moves all directions of a matrix by about the same amount; the rest by Adam.
         lr: Learning rate; with one_cycle its peak. Muon's is scaled so that its steps are as long
