@@ -12,12 +12,8 @@ from softperm.program.cli import main
 from softperm.program.neurons import folder as folder_module
 from softperm.program.neurons.config import METHODS
 from softperm.program.reproduce import neurons_command
-from softperm.program.reproduce.neurons import (
-    columns,
-    methods_of,
-    read_neurons,
-    select_neurons,
-)
+from softperm.program.reproduce.neurons import methods_of, read_neurons, select_neurons
+from softperm.program.reproduce.neurons_columns import columns
 from softperm.program.reproduce.neurons_tables import (
     accuracy_grid,
     mean_and_error,

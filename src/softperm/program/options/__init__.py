@@ -16,6 +16,7 @@ from softperm.program.settings import CONFIGS, GROUPS
 from softperm.program.training.config import TrainConfig
 
 Options = dict[str, Any]
+SHELLS = ("bash", "zsh", "fish")
 
 # The classes that make up the settings of a task.
 SETTINGS: dict[str, tuple[type, ...]] = {
@@ -146,6 +147,24 @@ def _app() -> Parser:
     return parser
 
 
+def _completion() -> Parser:
+    folder = "~/.local/share/bash-completion/completions"
+    parser = Parser(
+        "completion",
+        "SHELL",
+        "Print a script by which a shell completes commands, options and their values\n"
+        "at the Tab key. New shells know it from its place:\n"
+        f"  bash  {folder}/softperm\n"
+        "        (needs bash-completion; or source the file in ~/.bashrc)\n"
+        "  zsh   _softperm, in a folder of $fpath\n"
+        "  fish  ~/.config/fish/completions/softperm.fish",
+        f"softperm completion bash > {folder}/softperm",
+    )
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
+    add_common(parser)
+    return parser
+
+
 COMMANDS = {
     "train jigsaw": Command(
         "train a network to put pieces of images in place",
@@ -176,4 +195,5 @@ COMMANDS = {
         "the tables of worms' neurons", "worms:reproduce", reproduce_neurons
     ),
     "app": Command("serve a page to play with, in the browser", "app:serve", _app),
+    "completion": Command("let the shell complete words", "completion:write", _completion),
 }
