@@ -18,6 +18,7 @@ from softperm.program.neurons.config import NeuronsConfig
 from softperm.program.neurons.folder import read_config, read_result, run_in
 from softperm.program.neurons.infer import confidence
 from softperm.program.training.lock import Busy, locked
+from tests.program.support import busy_when_renamed
 
 SMALL = ["--candidates", "4", "--steps", "300"]
 
@@ -110,6 +111,18 @@ def test_one_writer_a_folder(tmp_path: Path) -> None:
     (tmp_path / "run" / "result.json").unlink()
     with locked(tmp_path / "run"), pytest.raises(Busy):
         run_in(tmp_path / "run", config, resume=True)
+
+
+def test_the_folder_appears_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = busy_when_renamed(monkeypatch)
+    folder = tmp_path / "run"
+    run_in(folder, NeuronsConfig(candidates=4.0, steps=300, method="fw"), resume=False, draw=False)
+    assert busy[folder]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.yaml",
+        "names.csv",
+        "result.json",
+    ]
 
 
 @pytest.mark.parametrize(
