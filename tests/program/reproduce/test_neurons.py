@@ -20,6 +20,7 @@ from softperm.program.reproduce.neurons_tables import (
     read_beliefs,
     reliability,
 )
+from tests.program.support import refused
 
 MARKERS = "# Mine\n\n<!-- reproduce neurons -->\n<!-- end of reproduce neurons -->\n\nrest\n"
 
@@ -66,10 +67,7 @@ def test_wrong_arguments(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["reproduce", "neurons", *arguments]) in (1, 2)
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in refused(["reproduce", "neurons", *arguments], capsys)
     assert not list(tmp_path.iterdir())
 
 
