@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from torch import Tensor
 
+from softperm.program import pieces
 from softperm.program.cli import main
 from tests.program.support import refused
 
@@ -142,6 +144,28 @@ def test_nothing_of_the_user_is_overwritten(folder: Path) -> None:
     assert Path("x-3.png").is_symlink()
     made = {path.name for path in folder.iterdir()} - {*before, "x-3.png"}
     assert made == {"x-4.png", "x-4-restored.png", "x-5.png", "x-5-restored.png"}
+
+
+@pytest.mark.parametrize("command", [["solve", NET], ["scramble"]], ids=["solve", "scramble"])
+def test_what_another_process_writes_meanwhile_is_kept(
+    command: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pictures are made before they get their names: another may be quicker."""
+    seven(90).save("seven.png")
+    names = {"seven.png", "seven-restored.png", "seven-scrambled.png"}
+
+    def as_image(picture: Tensor) -> Image.Image:
+        (folder / "out").mkdir(exist_ok=True)
+        for name in names:
+            (folder / "out" / name).write_text("of another process")
+        return pieces.as_image(picture)
+
+    monkeypatch.setattr("softperm.program.solve.as_image", as_image)
+    assert main([*command, "seven.png", "--out", "out"]) == 0
+    made = {path.name for path in (folder / "out").iterdir()} - names
+    mine = {"seven-2.png", "seven-2-restored.png"}
+    assert made == (mine if command[0] == "solve" else {"seven-scrambled-2.png"})
+    assert all((folder / "out" / name).read_text() == "of another process" for name in names)
 
 
 def test_one_wrong_picture_and_nothing_is_written(
