@@ -18,7 +18,8 @@ from softperm.program.neurons.infer import Outcome, run
 from softperm.program.neurons.pictures import plot_body, plot_sharpening
 from softperm.program.readers import read_json, read_yaml
 from softperm.program.schema import build, require_same
-from softperm.program.training.lock import locked, new_folder
+from softperm.program.training.folder import new_folder
+from softperm.program.training.lock import locked
 
 _CONFIG, _RESULT, _NAMES = "config.yaml", "result.json", "names.csv"
 

@@ -20,7 +20,8 @@ from softperm.program.schema import build, check, require_same, shorten
 from softperm.program.settings import CONFIGS, JigsawConfig, SortingConfig
 from softperm.program.tasks import Jigsaw, Sorting, Task
 from softperm.program.training.config import TrainConfig
-from softperm.program.training.lock import Lock, locked, new_folder
+from softperm.program.training.folder import new_folder
+from softperm.program.training.lock import Lock, locked
 from softperm.program.training.table import read_table, write_table
 from softperm.program.training.tensorfile import read_tensors, write_tensors
 
