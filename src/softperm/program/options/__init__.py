@@ -148,17 +148,16 @@ def _app() -> Parser:
 
 
 def _completion() -> Parser:
-    folder = "~/.local/share/bash-completion/completions"
     parser = Parser(
         "completion",
         "SHELL",
         "Print a script by which a shell completes commands, options and their values\n"
         "at the Tab key. New shells know it from its place:\n"
-        f"  bash  {folder}/softperm\n"
+        "  bash  ~/.local/share/bash-completion/completions/softperm\n"
         "        (needs bash-completion; or source the file in ~/.bashrc)\n"
         "  zsh   _softperm, in a folder of $fpath\n"
         "  fish  ~/.config/fish/completions/softperm.fish",
-        f"softperm completion bash > {folder}/softperm",
+        "softperm completion fish > ~/.config/fish/completions/softperm.fish",
     )
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
     add_common(parser)
