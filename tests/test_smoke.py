@@ -20,7 +20,16 @@ from tests import references
 # All that the extras bring, each a module that must not be needed.
 EXTRAS = (
     *("PIL", "lightning_fabric", "matplotlib", "pooch", "rich"),
-    *("safetensors", "sklearn", "tensorboard", "yaml", "beartype", "hypothesis", "jaxtyping"),
+    *(
+        "safetensors",
+        "shtab",
+        "sklearn",
+        "tensorboard",
+        "yaml",
+        "beartype",
+        "hypothesis",
+        "jaxtyping",
+    ),
 )
 SCRIPT = """
 import importlib, json, pkgutil, sys

@@ -16,6 +16,7 @@ import torch
 from softperm.program.errors import guarded
 from softperm.program.training.lock import Busy
 from softperm.program.training.signals import Interrupted
+from tests.program.support import error_line
 
 
 def outcome(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -23,9 +24,7 @@ def outcome(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[i
         raise error
 
     code = guarded(work)
-    text = capsys.readouterr().err
-    assert text.startswith("softperm: error: ")
-    assert text.count("\n") == 1
+    text = error_line(capsys)
     assert len(text) < 700
     return code, text
 

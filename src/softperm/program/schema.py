@@ -42,6 +42,16 @@ def require_within(value: object, name: str, low: float, high: float) -> None:
         )
 
 
+def require_ranges(settings: object, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse settings with a field outside its range, as `require_within` does.
+
+    Raises:
+        TypeError, ValueError: a field is no number, or out of range.
+    """
+    for name, (low, high) in ranges.items():
+        require_within(getattr(settings, name), name, low, high)
+
+
 def require_same(stored: dict[str, Any], given: dict[str, Any], folder: Path) -> None:
     """Refuse other settings than the run in a folder began with.
 

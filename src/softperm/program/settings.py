@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from softperm.program.schema import require_within
+from softperm.program.schema import require_ranges, require_within
 
 JIGSAW_RANGES: dict[str, tuple[float, float]] = {
     "pieces": (1, 100),
@@ -70,8 +70,7 @@ class JigsawConfig:
     n_samples: int = 1
 
     def __post_init__(self) -> None:
-        for name, (low, high) in JIGSAW_RANGES.items():
-            require_within(getattr(self, name), name, low, high)
+        require_ranges(self, JIGSAW_RANGES)
         if self.image_size is not None:
             require_within(self.image_size, "image_size", 1, 10_000)
         if self.channels not in (None, 1, 3):
@@ -140,8 +139,7 @@ class SortingConfig:
     n_samples: int = 5
 
     def __post_init__(self) -> None:
-        for name, (low, high) in SORTING_RANGES.items():
-            require_within(getattr(self, name), name, low, high)
+        require_ranges(self, SORTING_RANGES)
         if self.net not in ("paper", "relative"):
             raise ValueError(f"net must be paper or relative, got {self.net!r}")
         for lower, upper in (("low", "high"), ("test_low", "test_high")):

@@ -12,18 +12,15 @@ from softperm.program.cli import main
 from softperm.program.neurons import folder as folder_module
 from softperm.program.neurons.config import METHODS
 from softperm.program.reproduce import neurons_command
-from softperm.program.reproduce.neurons import (
-    columns,
-    methods_of,
-    read_neurons,
-    select_neurons,
-)
+from softperm.program.reproduce.neurons import methods_of, read_neurons, select_neurons
+from softperm.program.reproduce.neurons_columns import columns
 from softperm.program.reproduce.neurons_tables import (
     accuracy_grid,
     mean_and_error,
     read_beliefs,
     reliability,
 )
+from tests.program.support import refused
 
 MARKERS = "# Mine\n\n<!-- reproduce neurons -->\n<!-- end of reproduce neurons -->\n\nrest\n"
 
@@ -70,10 +67,7 @@ def test_wrong_arguments(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["reproduce", "neurons", *arguments]) in (1, 2)
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in refused(["reproduce", "neurons", *arguments], capsys)
     assert not list(tmp_path.iterdir())
 
 

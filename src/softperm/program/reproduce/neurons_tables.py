@@ -11,14 +11,8 @@ from typing import NamedTuple
 
 from softperm.program.neurons.config import METHODS, Method
 from softperm.program.neurons.folder import Result
-from softperm.program.reproduce.neurons import (
-    TITLES,
-    Column,
-    NeuronsCell,
-    TableName,
-    columns,
-    methods_of,
-)
+from softperm.program.reproduce.neurons import NeuronsCell, methods_of
+from softperm.program.reproduce.neurons_columns import TITLES, Column, TableName, columns
 from softperm.program.reproduce.tables import Grid
 
 Finished = Sequence[tuple[NeuronsCell, str, Result]]

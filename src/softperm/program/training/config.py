@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from softperm.program.schema import require_within
+from softperm.program.schema import require_ranges
 
 if TYPE_CHECKING:
     import torch
@@ -76,8 +76,7 @@ class TrainConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            require_within(getattr(self, name), name, low, high)
+        require_ranges(self, _RANGES)
         if self.optimizer == "muon" and self.precision == "16-mixed":
             # The gradient scaler would change the scale between the steps of the two.
             raise ValueError("optimizer muon needs precision 32-true or bf16-mixed, got 16-mixed")
