@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from softperm.nn import SinkhornNet
+from softperm.program.counting import counting
 from softperm.program.tasks.base import Watch
-from softperm.program.training.bar import counting
 from softperm.program.training.loop import train
 from softperm.program.training.run import Run
 from tests.program.training.test_loop import CONFIG, ToyTask
