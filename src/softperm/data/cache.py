@@ -19,7 +19,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,8 @@ _PART = 2**20  # bytes that are read at a time
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 _SECONDS_A_TRY = 0.1
 _log = logging.getLogger("softperm")
+
+Show = Callable[[], AbstractContextManager[Callable[[int], object]]]
 
 
 @dataclass(frozen=True)
@@ -74,25 +76,29 @@ def load_source(source: Source, progress: Progress | None = None) -> Images:
     listing = _fingerprint(source)
     for file in list_files(source.folder):
         listing.add(file)
-    path, key = _path(source), listing.value()
-    progress = progress or (lambda label, total: nullcontext(lambda number: None))
+    reading = progress or (lambda label, total: nullcontext(lambda number: None))
+    show = partial(reading, "reading pictures", listing.n_files)
+    try:
+        return _cached(source, listing.value(), show)
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        _log.warning("the images of %s are held in memory: %s", source.folder, error)
+    with show() as advance:
+        return _in_memory(source, advance)
+
+
+def _cached(source: Source, key: str, show: Show) -> Images:
+    """The images in the file of the cache, which is made where it does not fit the key."""
+    path = _path(source)
     images = _open(path, key)
     if images is not None:
         return images
-    with progress("reading pictures", listing.n_files) as advance:
-        try:
-            with _alone(path.parent):
-                images = _open(path, key)  # another process may have made it meanwhile
-                if images is None:
-                    key = _make(path, source, advance)
-                    images = _open(path, key)
-        except OSError as error:
-            if error.errno not in _READ_ONLY:
-                raise
-            _log.warning("the images of %s are held in memory: %s", source.folder, error)
-            return _in_memory(source, advance)
-    if images is None:
-        raise OSError(errno.EIO, "The file that was just written cannot be read", str(path))
+    with _alone(path.parent):
+        # Another process may have made it meanwhile; without locks it may also have removed it.
+        while (images := _open(path, key)) is None:
+            with show() as advance:
+                key = _make(path, source, advance)
     return images
 
 

@@ -7,7 +7,8 @@ import pickle
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ Read = Callable[[Tensor], Tensor]
 _AHEAD = 2  # steps that every worker reads ahead
 
 
-def read_steps(read: Read, steps: Sequence[Tensor], workers: int) -> Generator[Tensor, None, None]:
+def stored_examples(read: Read, steps: Sequence[Tensor], workers: int) -> Generator[Tensor]:
     """Read the examples of one step after the other.
 
     Arguments:
@@ -72,28 +73,13 @@ def _can_be_sent(error: Exception) -> bool:
     return type(again) is type(error) and str(again) == str(error)
 
 
-def _read_ahead(read: Read, steps: Sequence[Tensor], workers: int) -> Generator[Tensor, None, None]:
-    loader = DataLoader(
-        _Steps(read, steps),
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        pin_memory=torch.cuda.is_available(),
-        prefetch_factor=_AHEAD,
-        worker_init_fn=_leave_signals,
-        # Elsewhere what is to be read is sent to every worker, here they have it.
-        multiprocessing_context="fork" if sys.platform == "linux" else None,
-        generator=torch.Generator(),  # it draws from it, and nothing may hang on that
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create")
-        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
-        batches = iter(loader)
+def _read_ahead(read: Read, steps: Sequence[Tensor], workers: int) -> Generator[Tensor]:
+    batches = _start(_Steps(read, steps), workers)
 
     def end() -> None:
         end_workers(batches)
 
-    atexit.register(end)  # at the end of the process workers that ignore signals are waited for
+    atexit.register(end)  # else a process that ends would wait for workers that ignore signals
     try:
         for batch in batches:
             if isinstance(batch, Exception):
@@ -104,11 +90,44 @@ def _read_ahead(read: Read, steps: Sequence[Tensor], workers: int) -> Generator[
         end()
 
 
+def _start(steps: _Steps, workers: int) -> Iterator[Tensor | Exception]:
+    """The workers' results in order; they begin to read."""
+    with warnings.catch_warnings(), _signals_held_back():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+        loader = DataLoader(
+            steps,
+            batch_size=None,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=torch.cuda.is_available(),
+            prefetch_factor=_AHEAD,
+            worker_init_fn=_ignore_signals,
+            # A forked worker has what is to be read; elsewhere it is sent there.
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
+            generator=torch.Generator(),  # it draws a seed, which must not be from the run's stream
+        )
+        return iter(loader)
+
+
 def _as_it_is(step: Any) -> Any:
     return step
 
 
-def _leave_signals(worker: int) -> None:
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Let no signal reach a worker before it ignores them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ignore_signals(worker: int) -> None:
     """Requests to stop go to all processes of a terminal or a job: the first one answers them."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
