@@ -91,7 +91,7 @@ def load_source(source: Source, progress: Progress | None = None) -> Images:
 def _cached(source: Source, key: str, show: Show) -> Images:
     """The images in the file of the cache, which is made where it does not fit the key."""
     path = _path(source)
-    images = _open(path, key)
+    images = _open(path, key, quiet=True)
     if images is not None:
         return images
     with _alone(path.parent):
@@ -186,8 +186,11 @@ def _require_kept(path: Path, description: _Description) -> None:
         raise OSError(errno.EIO, "The file is not what was written to it", str(path))
 
 
-def _open(path: Path, key: str) -> Images | None:
-    """The images in a file of the cache; None where it is not there, damaged, or of other files."""
+def _open(path: Path, key: str, *, quiet: bool = False) -> Images | None:
+    """The images in a file of the cache; None where it is not there, damaged, or of other files.
+
+    Damage is warned of, unless it is to be quiet.
+    """
     try:
         with path.open("rb") as file:
             description = _describe(file)
@@ -197,7 +200,8 @@ def _open(path: Path, key: str) -> Images | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        _log.warning("%s is damaged, and made again: %s", path, error)
+        if not quiet:
+            _log.warning("%s is damaged, and made again: %s", path, error)
         return None
     description.account.warn()
     return Images(pixels, reopen=partial(_map, path, key))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softperm.data.imagelist import Images
 
-_AT_A_TIME = 2**25  # pixels of which statistics are computed
+_AT_A_TIME = 2**23  # pixels whose statistics are computed
 
 
 Stored = TypeVar("Stored", Tensor, Images)
