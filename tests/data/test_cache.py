@@ -296,6 +296,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(folder: Path, place: Path, size
     with limited(size), pytest.raises(OSError, match="File too large") as caught:
         load(folder)
     assert caught.value.errno == errno.EFBIG
+    assert str(caught.value.filename).startswith(str(place))
     assert files(place) == []
     assert list((place / "folders").iterdir()) == []
     assert torch.equal(whole(load(folder)), plain(folder))

@@ -148,7 +148,7 @@ def _remove_empty(folder: Path) -> None:
 def _make(path: Path, source: Source, advance: Callable[[int], object]) -> str:
     """Read all pictures into a file of the cache; return the key of those that were read."""
     path.unlink(missing_ok=True)  # of another listing: the disk need not hold both
-    with replacing(path) as temporary:
+    with _naming(path), replacing(path) as temporary:
         with temporary.open("wb") as file:
             pixels = _Checked(file)
             account = read_all(source, pixels.write, _fingerprint(source), advance)
@@ -158,6 +158,17 @@ def _make(path: Path, source: Source, advance: Callable[[int], object]) -> str:
             file.write(text + _END.pack(len(text), zlib.crc32(text), _MARK))
         _require_kept(temporary, description)
     return account.key
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors of the system name the file, which those of writing do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 class _Checked:
@@ -183,7 +194,7 @@ def _require_kept(path: Path, description: _Description) -> None:
         while left > 0 and (part := file.read(min(_PART, left))):
             checksum, left = zlib.crc32(part, checksum), left - len(part)
     if left > 0 or checksum != description.checksum:
-        raise OSError(errno.EIO, "The file is not what was written to it", str(path))
+        raise OSError(f"{path} is not what was written to it: the disk may be damaged")
 
 
 def _open(path: Path, key: str, *, quiet: bool = False) -> Images | None:
