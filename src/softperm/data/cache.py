@@ -94,7 +94,7 @@ def _cached(source: Source, key: str, show: Show) -> Images:
     images = _open(path, key, quiet=True)
     if images is not None:
         return images
-    with _alone(path.parent):
+    with _naming(path), _alone(path.parent):
         # Another process may have made it meanwhile; without locks it may also have removed it.
         while (images := _open(path, key)) is None:
             with show() as advance:
@@ -148,7 +148,7 @@ def _remove_empty(folder: Path) -> None:
 def _make(path: Path, source: Source, advance: Callable[[int], object]) -> str:
     """Read all pictures into a file of the cache; return the key of those that were read."""
     path.unlink(missing_ok=True)  # of another listing: the disk need not hold both
-    with _naming(path), replacing(path) as temporary:
+    with replacing(path) as temporary:
         with temporary.open("wb") as file:
             pixels = _Checked(file)
             account = read_all(source, pixels.write, _fingerprint(source), advance)
@@ -245,7 +245,10 @@ def _describe(file: BinaryIO) -> _Description:
     if zlib.crc32(text) != checksum:
         raise ValueError("its description does not have the checksum it had")
     values = json.loads(text)
-    description = _Description(Account(**values["account"]), values["shape"], values["checksum"])
+    try:
+        description = _Description(**values | {"account": Account(**values["account"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError("it was written by another version") from error
     if math.prod(description.shape) + n_text + _END.size != length:
         raise ValueError(f"it has {length} bytes, not those that its images take")
     return description

@@ -74,7 +74,7 @@ class Images:
         return Images(self._pixels, self._index[order], self._reopen)
 
     def in_order(self) -> Images:
-        """The same images in the order in which they are stored, which is read fastest."""
+        """The same images in the order in which they are stored, as disks read ahead."""
         return Images(self._pixels, self._index.sort().values, self._reopen)
 
     def __reduce__(self) -> tuple[Any, ...]:
