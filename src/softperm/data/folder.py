@@ -31,8 +31,8 @@ def load_folder(
     "softperm" names them in a warning.
 
     The pictures are read once, into a file in the user's cache. It is mapped into memory, so that
-    any number of images takes no more memory than a few. When a picture was added, changed or
-    removed, the file is made again. Where it cannot be written, the images are held in memory.
+    the images need not fit there. When a picture was added, changed or removed, the file is made
+    again. Where it cannot be written, the images are held in memory.
 
     Arguments:
         folder: Where the pictures are (PNG, JPEG, BMP, WebP), found at any depth.
