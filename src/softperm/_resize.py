@@ -22,6 +22,20 @@ def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
+def stretched_size(height: int, width: int, k: int) -> tuple[int, int]:
+    """The next multiples of k of the sides of a picture.
+
+    Raises:
+        ValueError: it has fewer than k pixels per side.
+    """
+    if k > min(height, width):
+        raise ValueError(
+            f"a picture must have at least {k} pixels per side for {k} x {k} pieces, got "
+            f"{height} x {width}"
+        )
+    return height + -height % k, width + -width % k
+
+
 def stretch(images: Tensor, k: int) -> Tensor:
     """Stretch the sides of uint8 images (B, C, H, W) to the next multiples of k.
 
@@ -30,10 +44,4 @@ def stretch(images: Tensor, k: int) -> Tensor:
     Raises:
         ValueError: the images have fewer than k pixels per side.
     """
-    height, width = images.shape[-2:]
-    if k > min(height, width):
-        raise ValueError(
-            f"a picture must have at least {k} pixels per side for {k} x {k} pieces, got "
-            f"{height} x {width}"
-        )
-    return resize(images, (height + -height % k, width + -width % k))
+    return resize(images, stretched_size(images.shape[-2], images.shape[-1], k))

@@ -47,6 +47,7 @@ def outcome(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[i
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 TB"), 3, "enough memory"),
         (torch.OutOfMemoryError("CUDA out of memory"), 3, "not enough memory"),
         (RuntimeError("CUDA error: unspecified launch failure"), 3, "the device failed"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), 3, "worker was killed"),
         (Busy("run is in use by process 7"), 4, "in use by process 7"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (Interrupted(signal.SIGTERM), 143, "interrupted"),

@@ -93,7 +93,7 @@ def enlarge_images(images: Tensor, most: int, generator: torch.Generator) -> Ten
     Example:
         >>> images = torch.zeros(2, 1, 6, 6, dtype=torch.uint8)
         >>> enlarge_images(images, 3, torch.Generator().manual_seed(1)).shape
-        torch.Size([2, 1, 18, 18])
+        torch.Size([2, 1, 12, 12])
     """
     _require_images(images)
     most = require_positive_int(most, "most")

@@ -92,6 +92,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         first = text.splitlines()[0]
         if isinstance(error, MemoryError) or any(w in text.lower() for w in _OUT_OF_MEMORY):
             return f"there is not enough memory: {first}", Code.NO_ROOM
+        if "DataLoader worker" in text:
+            return f"a worker was killed, perhaps for want of memory: {first}", Code.NO_ROOM
         if any(name in text for name in _OF_A_DEVICE):
             return f"the device failed: {first}", Code.NO_ROOM
     if isinstance(error, ValueError | TypeError):

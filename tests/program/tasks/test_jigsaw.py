@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from softperm.data import load_digits
+from softperm.data import load_digits, load_folder
 from softperm.metrics import kendall_tau
 from softperm.nn import PieceTransformer, SinkhornConvNet, SinkhornNet
 from softperm.program.cli import main
@@ -281,6 +281,22 @@ def paint(folder: Path, n: int) -> None:
         colours = torch.stack([ramp, ramp.T, 255 * torch.rand(12, 12)], -1)
         pixels = (colours + 10 * torch.randn(12, 12, 3)).clamp(0, 255).to(torch.uint8)
         Image.fromarray(pixels.numpy()).save(folder / f"{i}.png")
+
+
+def test_pictures_are_read_at_a_size_that_the_pieces_divide(tmp_path: Path) -> None:
+    """Nothing is stretched afterwards, which would take all of them at once."""
+    paint(tmp_path / "pictures", 20)
+    config = JigsawConfig(data=str(tmp_path / "pictures"), pieces=5, image_size=12, kernel_size=3)
+    task = Jigsaw(config)
+    expected = load_folder(config.data, size=15)
+    assert (task.puzzle.height, task.puzzle.width) == (15, 15)
+    assert (task.puzzle.mean, task.puzzle.std) == (expected.mean, expected.std)
+    indices = torch.tensor([3, 0, 7])
+    stored = task.images.train[indices]
+    assert isinstance(stored, Tensor)
+    assert torch.equal(stored, expected.train[indices])
+    pieces = [pieces for pieces, *_ in task.solved(task.make_net(), CPU)]
+    assert torch.equal(assemble(torch.cat(pieces), 5), next(expected.test.split(100)))
 
 
 @pytest.mark.parametrize("net", ["conv", "transformer"])

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from softperm.nn import SinkhornNet
+from softperm.program.counting import counting
 from softperm.program.tasks.base import WHOLE, Part, Watch
 from softperm.program.training import trainer
-from softperm.program.training.bar import counting
 from softperm.program.training.launch import LaunchConfig
 from softperm.program.training.loop import train
 from softperm.program.training.run import Run

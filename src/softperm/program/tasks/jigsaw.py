@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softperm._resize import stretch
 from softperm.data import (
     ImageData,
+    Images,
     channel_statistics,
     draw_shifts,
     enlarge_images,
@@ -21,10 +21,10 @@ from softperm.data import (
     load_test_images,
     shift_images,
 )
-from softperm.data.imagedata import with_statistics
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import Puzzle, SinkhornNet
 from softperm.permutations import apply_permutation, random_permutation
+from softperm.program.counting import counting
 from softperm.program.settings import JigsawConfig
 from softperm.program.tasks.base import (
     WHOLE,
@@ -71,22 +71,29 @@ class Jigsaw:
         self.puzzle = Puzzle(**given, **{name: getattr(config, name) for name in shared})
 
     @cached_property
-    def images(self) -> ImageData:
+    def images(self) -> ImageData[Any]:
         """Training and test images, stretched to sides that the number of pieces divides."""
-        c = self.config
-        loaded = load_images(c.data, size=c.image_size, channels=c.channels)
-        if all(side % c.pieces == 0 for side in loaded.train.shape[-2:]):
-            return loaded
-        return with_statistics(stretch(loaded.train, c.pieces), stretch(loaded.test, c.pieces))
+        return load_images(**self._wanted)
 
     @cached_property
-    def test_images(self) -> Tensor:
+    def test_images(self) -> Tensor | Images:
         """The test images, read alone where the others were not needed yet."""
-        c = self.config
         if "images" in vars(self):
-            return self.images.test
-        images = load_test_images(c.data, size=c.image_size, channels=c.channels)
-        return stretch(images, c.pieces)
+            images: Tensor | Images = self.images.test
+            return images
+        return load_test_images(**self._wanted)
+
+    @property
+    def _wanted(self) -> dict[str, Any]:
+        """Which images, and how."""
+        c = self.config
+        return {
+            "data": c.data,
+            "size": c.image_size,
+            "channels": c.channels,
+            "multiple": c.pieces,
+            "progress": counting,
+        }
 
     def _statistics(self) -> Statistics:
         """Mean and standard deviation of every channel of the training images."""
@@ -125,7 +132,8 @@ class Jigsaw:
 
     def read(self, indices: Tensor) -> Tensor:
         """Training images, uint8, (B, C, H, W)."""
-        return self.images.train[indices]
+        images: Tensor = self.images.train[indices]
+        return images
 
     def examples(
         self,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NoReturn
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,19 +15,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from softperm.program.counting import PlainConsole
 from softperm.program.training.signals import TERMINAL_GONE, Stop
 
 _SECONDS_A_REFRESH = 0.1
 _SECONDS_A_LINE = 180.0
 _SHOWN = ("kendall_tau", "exact_reconstruction", "prop_any_wrong")  # the first two that a task has
-
-
-class PlainConsole(Console):
-    """A console that tells its caller when nobody reads it any more."""
-
-    def on_broken_pipe(self) -> NoReturn:
-        """Pass the error on; the default ends the process."""
-        raise BrokenPipeError("nobody reads the output")
 
 
 class Display:
@@ -147,19 +138,3 @@ def display(
         yield shown
     finally:
         shown.close()
-
-
-@contextmanager
-def counting(label: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal while something is counted; it is told how much more was done."""
-    columns = (TextColumn(label), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = quiet or not sys.stdout.isatty()
-    with Progress(
-        *columns, console=PlainConsole(), auto_refresh=False, disable=hidden, transient=True
-    ) as progress:
-        line = progress.add_task("", total=total)
-
-        def advance(number: int) -> None:
-            progress.update(line, advance=number, refresh=True)
-
-        yield advance

@@ -1,0 +1,82 @@
+"""However many pictures a folder holds, they take no more memory than a few."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from softperm.data import cache, load_folder
+
+N, SIDE = 6000, 64
+TOTAL = N * 3 * SIDE**2  # bytes
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+
+
+def own_memory() -> int:
+    """Bytes of memory of this process, without those of mapped files."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def growth(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """By how much memory grows at most while a folder is loaded, made known and read."""
+    gc.collect()
+    before, most = own_memory(), 0
+    count = 0
+
+    def look() -> None:
+        nonlocal most
+        most = max(most, own_memory() - before)
+
+    def paint(path: Path, *, size: int, channels: int) -> Tensor:
+        nonlocal count
+        count += 1
+        if count % 100 == 0:
+            look()
+        return torch.full((channels, size, size), int(path.stem) % 256, dtype=torch.uint8)
+
+    monkeypatch.setattr("softperm.data.reading.read_image", paint)
+    data = load_folder(folder, size=SIDE)
+    look()
+    total = 0
+    for part in torch.randperm(len(data.train)).split(64):
+        total += int(data.train[part][:, 0, 0, 0].sum())
+        look()
+    for images in data.test.split(64):
+        total += int(images[:, 0, 0, 0].sum())
+        look()
+    assert total == sum(i % 256 for i in range(N))
+    return most
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(N):
+        (folder / f"{i}.png").touch()
+    return folder
+
+
+def test_what_is_read_from_the_cache_is_not_held(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither while the cache is made nor afterwards."""
+    monkeypatch.setattr(cache, "user_cache", lambda: tmp_path / "cache")
+    assert growth(folder, monkeypatch) < 0.7 * TOTAL
+    assert growth(folder, monkeypatch) < 0.4 * TOTAL
+
+
+def test_without_a_cache_it_is(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the other test can fail."""
+    (tmp_path / "cache").touch()
+    monkeypatch.setattr(cache, "user_cache", lambda: tmp_path / "cache")
+    assert growth(folder, monkeypatch) > 0.9 * TOTAL
