@@ -144,16 +144,16 @@ class Puzzle:
         return SinkhornConvNet(*shape, self.hidden_channels, self.kernel_size, **sampling)
 
     def cut(self, images: Tensor) -> Tensor:
-        """Cut images into the pieces that the network reads.
+        r"""Cut images into the pieces that the network reads.
 
         A side that `pieces` does not divide is stretched to the next multiple. Every piece is then
         resized by itself to `piece_size`, where the images have another size than the puzzle's.
 
         Arguments:
-            images: uint8, shape (B, C, H, W), with at least `pieces` pixels per side.
+            images: uint8, shape (\*, C, H, W), with at least `pieces` pixels per side.
 
         Returns:
-            The pieces in row-major order, uint8, shape (B, pieces * pieces, C, h, w).
+            The pieces in row-major order, uint8, shape (\*, pieces * pieces, C, h, w).
 
         Raises:
             TypeError: `images` is no tensor of uint8.
@@ -162,15 +162,15 @@ class Puzzle:
         require_tensor(images, "images")
         if images.dtype != torch.uint8:
             raise TypeError(f"images must be uint8, values from 0 to 255, got {images.dtype}")
-        if images.dim() != 4 or images.shape[1] != self.channels:
+        if images.dim() < 3 or images.shape[-3] != self.channels:
             raise ValueError(
-                f"images must have shape (B, {self.channels}, H, W), got {shape_of(images)}"
+                f"images must have shape (*, {self.channels}, H, W), got {shape_of(images)}"
             )
-        k = self.pieces
-        pieces = split(stretch(images, k), k)
-        return resize(pieces.flatten(0, 1), self.piece_size).reshape(
-            *pieces.shape[:3], *self.piece_size
-        )
+        *batch, channels, height, width = images.shape
+        flat = images.reshape(-1, channels, height, width)
+        pieces = split(stretch(flat, self.pieces), self.pieces)
+        sized = resize(pieces.flatten(0, 1), self.piece_size)
+        return sized.reshape(*batch, self.pieces**2, channels, *self.piece_size)
 
     def normalise(self, pieces: Tensor) -> Tensor:
         """Turn uint8 pieces into what the network reads: float32, standardised per channel."""

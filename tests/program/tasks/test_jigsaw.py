@@ -21,6 +21,7 @@ from softperm.program.presets import preset_file
 from softperm.program.tasks import Jigsaw, JigsawConfig, Puzzle
 from softperm.program.tasks.base import Part
 from softperm.program.training.run import Run
+from softperm.puzzles import assemble
 
 CPU = torch.device("cpu")
 
@@ -170,13 +171,16 @@ def test_every_piece_of_a_larger_picture_is_brought_to_size_by_itself() -> None:
     assert changed.tolist() == [False, True, False, False]
     constant = puzzle.cut(torch.full((1, 1, 24, 24), 7, dtype=torch.uint8))
     assert constant.eq(7).all()
+    assert torch.equal(puzzle.cut(images.unflatten(0, (3, 1))), puzzle.cut(images).unsqueeze(1))
+    assert torch.equal(puzzle.cut(images[0]), puzzle.cut(images)[0])
+    assert puzzle.cut(images[:0]).shape == (0, 4, 1, 4, 4)
 
 
 @pytest.mark.parametrize(
     ("images", "error", "message"),
     [
         (torch.zeros(1, 1, 8, 8), TypeError, r"images must be uint8.*got torch\.float32"),
-        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ValueError, r"images must have shape \(B, 1"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ValueError, r"images must have shape \(\*, 1"),
         (torch.zeros(1, 1, 8, 1, dtype=torch.uint8), ValueError, "at least 2 pixels per side"),
         ([0], TypeError, r"images must be a torch\.Tensor, got list"),
     ],
