@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from softperm.data import cache, load_folder
+from softperm.nn import Puzzle
+from softperm.program.training.loader import stored_examples
 
 N, SIDE = 6000, 64
 TOTAL = N * 3 * SIDE**2  # bytes
+PUZZLE = Puzzle(2, 3, SIDE, SIDE, (0.5,) * 3, (0.5,) * 3)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 
@@ -26,7 +29,7 @@ def own_memory() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
-def growth(folder: Path) -> int:
+def growth(folder: Path, workers: int) -> int:
     """By how much memory grows at most while a folder is loaded, made known and read."""
     gc.collect()
     before, most = own_memory(), 0
@@ -47,9 +50,13 @@ def growth(folder: Path) -> int:
         data = load_folder(folder, size=SIDE)
     look()
     total = 0
-    for part in torch.randperm(len(data.train)).split(64):
-        total += int(data.train[part][:, 0, 0, 0].sum())
-        look()
+    steps = torch.randperm(len(data.train)).split(64)
+    for _ in range(3 if workers else 1):  # what is not given back adds up
+        for images in stored_examples(data.train.__getitem__, steps, workers):
+            pieces = PUZZLE.cut(images)
+            total += int(pieces[:, 0, 0, 0, 0].sum())
+            look()
+    total //= 3 if workers else 1
     for images in data.test.split(64):
         total += int(images[:, 0, 0, 0].sum())
         look()
@@ -57,9 +64,9 @@ def growth(folder: Path) -> int:
     return most
 
 
-def growths(folder: Path, cached: Path) -> list[int]:
+def growths(folder: Path, cached: Path, workers: int = 0) -> list[int]:
     """Those of two loads in a fresh process, whose memory no other test has grown."""
-    command = [sys.executable, __file__, str(folder), str(cached)]
+    command = [sys.executable, __file__, str(folder), str(cached), str(workers)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [int(word) for word in done.stdout.split()]
@@ -81,6 +88,11 @@ def test_what_is_read_from_the_cache_is_not_held(folder: Path, tmp_path: Path) -
     assert reading < 0.4 * TOTAL
 
 
+def test_nor_is_what_workers_read(folder: Path, tmp_path: Path) -> None:
+    """Freed memory is given back; else more is kept than all images take."""
+    assert max(growths(folder, tmp_path / "cache", workers=2)) < 0.8 * TOTAL
+
+
 def test_without_a_cache_it_is(folder: Path, tmp_path: Path) -> None:
     """So the other test can fail."""
     (tmp_path / "cache").touch()
@@ -89,4 +101,5 @@ def test_without_a_cache_it_is(folder: Path, tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     with mock.patch.object(cache, "user_cache", return_value=Path(sys.argv[2])):
-        print(growth(Path(sys.argv[1])), growth(Path(sys.argv[1])))
+        for _ in range(2):
+            print(growth(Path(sys.argv[1]), int(sys.argv[3])))
