@@ -25,11 +25,12 @@ from softperm.program.neurons.model import (
     weight_posterior,
 )
 from softperm.program.neurons.simulation import Worm
+from softperm.program.neurons.start import prior_scores
 
 _STEPS, _LR, _BETAS = 100, 0.1, (0.9, 0.99)
 _REMEMBERED = 0.8  # of the sums that the weights are inferred from
 _WEIGHTS_EVERY = 5  # steps
-_LOWEST, _HIGHEST = -1.0, 8.0  # scores at the start: the divergence of lower ones is huge
+_LOWEST, _HIGHEST = -1.0, 8.0  # scores at the start, over the prior's: lower ones diverge hugely
 _LEAST, _LEFT = 1e-9, 0.02  # of an entry, and of what a row or a column leaves to slack
 
 
@@ -53,22 +54,23 @@ class Posterior:
     trace: list[float]
 
 
-def starting_scores(soft: Tensor, *, unnamed: bool = False) -> Tensor:
-    """Scores whose Sinkhorn matrix is near `soft`, within the range of cheap ones.
+def starting_scores(soft: Tensor, prior: Tensor, *, unnamed: bool = False) -> Tensor:
+    """Scores whose Sinkhorn matrix is near `soft`, and not far below those of the prior.
 
     With slack they are relative to its lines, whose score is 0: what is left in the corner, over
     what is left of the row and of the column.
 
     Arguments:
         soft: Soft names, (..., m, n).
+        prior: Scores of the prior, (..., m, n).
         unnamed: Whether cells may have no name.
     """
-    scores = soft.clamp_min(_LEAST).log()
+    scores, lowest = soft.clamp_min(_LEAST).log(), prior + _LOWEST
     if not unnamed:
-        return (scores + _HIGHEST).clamp_min(_LOWEST)
+        return (scores + _HIGHEST).maximum(lowest)
     rows, columns = (1 - soft.sum(dim, keepdim=True).clamp_max(1 - _LEFT) for dim in (-1, -2))
     corner = soft.sum((-2, -1), keepdim=True).clamp_min(1.0)
-    return (scores + (corner / (rows * columns)).log()).clamp_min(_LOWEST)
+    return (scores + (corner / (rows * columns)).log()).maximum(lowest)
 
 
 class _Problem:
@@ -80,7 +82,7 @@ class _Problem:
         self.cross = scale * torch.stack([worm.recording.cross for worm in worms]).float()
         self.allowed = torch.stack([worm.allowed for worm in worms])
         self.unnamed = worms[0].unnamed
-        self.prior = self.names(torch.zeros(self.allowed.shape))
+        self.prior = self.names(torch.stack([prior_scores(worm) for worm in worms]))
 
     def names(self, scores: Tensor) -> GumbelSinkhorn:
         """Gumbel-Sinkhorn at temperature 1 over the allowed names."""
@@ -140,7 +142,8 @@ def ascend(
         watch: Called with the sample of every step.
     """
     problem, weights = _Problem(worms, noise), _Weights(parents, std)
-    scores = starting_scores(torch.stack(list(start)), unnamed=problem.unnamed)
+    prior = problem.prior.log_alpha
+    scores = starting_scores(torch.stack(list(start)), prior, unnamed=problem.unnamed)
     scores.requires_grad_()
     optimizer = torch.optim.Adam([scores], _LR, betas=_BETAS)
     trace: list[float] = []
