@@ -15,6 +15,7 @@ from softperm.distributions import GumbelMatching
 from softperm.permutations import permutation_matrix
 from softperm.program.neurons import baselines
 from softperm.program.neurons.bound import ascend
+from softperm.program.neurons.conditional import conditional_scores
 from softperm.program.neurons.config import NeuronsConfig
 from softperm.program.neurons.model import (
     Parents,
@@ -44,7 +45,8 @@ class Found:
     Arguments:
         names: Name of every cell, int64, (m,) per worm; -1 for none.
         confidence: Share of Gumbel-Matching samples with that name, (m,) per worm; by whose scores
-            they were drawn: "start", "vi". None from the baselines.
+            they were drawn: "conditional" (the evidence of every name given all others), "start",
+            "vi". None from the baselines.
         history: Soft names of the first worm after each step, with what it was.
         extra: Metrics of the inference itself.
     """
@@ -111,6 +113,7 @@ def infer(worms: Sequence[Worm], adjacency: Tensor, std: float, config: NeuronsC
         found.history.append(("start", start.soft[0]))
 
     start = find_start(worms, adjacency, std, watch=watch)
+    noise = [evidence.noise.mean().item() for evidence in start.evidence]
     scores = start.scores
     if config.method == "vi":
         posterior = ascend(
@@ -119,7 +122,7 @@ def infer(worms: Sequence[Worm], adjacency: Tensor, std: float, config: NeuronsC
             std,
             start.soft,
             generator,
-            noise=[evidence.noise.mean().item() for evidence in start.evidence],
+            noise=noise,
             watch=lambda soft: found.history.append(("vi", soft[0])),
         )
         scores = list(posterior.log_alpha)
@@ -127,6 +130,11 @@ def infer(worms: Sequence[Worm], adjacency: Tensor, std: float, config: NeuronsC
     found.names = [
         hard_names(score, unnamed=worm.unnamed) for worm, score in zip(worms, scores, strict=True)
     ]
+    conditional = [
+        conditional_scores(worms, found.names, adjacency, std, noise=noise, worm=k)
+        for k in range(len(worms))
+    ]
+    _believe(found, "conditional", worms, conditional, config.seed)
     _believe(found, "start", worms, start.scores, config.seed)
     if config.method == "vi":
         _believe(found, "vi", worms, scores, config.seed)

@@ -25,7 +25,7 @@ Finished = Sequence[tuple[NeuronsCell, str, Result]]
 
 _NOTHING = "-"
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99, 1.0)
-BELIEFS = {"vi": "scores of the bound", "start": "scores of its start"}
+BELIEFS = {"conditional": "evidence given the other names", "vi": "scores of the bound", "start": "scores of its start"}
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
