@@ -22,6 +22,8 @@ from softperm.program.neurons.model import (
     Parents,
     Weights,
     log_likelihood,
+    observed_log_likelihood,
+    parent_gram,
     weight_posterior,
 )
 from softperm.program.neurons.simulation import Worm
@@ -82,6 +84,7 @@ class _Problem:
         self.cross = scale * torch.stack([worm.recording.cross for worm in worms]).float()
         self.allowed = torch.stack([worm.allowed for worm in worms])
         self.unnamed = worms[0].unnamed
+        self.partial = any(worm.unseen or worm.unnamed for worm in worms)
         self.prior = self.names(torch.stack([prior_scores(worm) for worm in worms]))
 
     def names(self, scores: Tensor) -> GumbelSinkhorn:
@@ -98,6 +101,10 @@ class _Problem:
         """Gram and cross sums by name, (worms, n, n) each."""
         return soft.mT @ self.gram @ soft, soft.mT @ self.cross @ soft
 
+    def observed(self, soft: Tensor) -> Tensor | None:
+        """How much of a cell has each name, (worms, n); None where all are observed."""
+        return soft.sum(-2) if self.partial else None
+
 
 class _Weights:
     """The posterior of the weights, from sums that remember the last samples of the names."""
@@ -106,9 +113,16 @@ class _Weights:
         self.parents, self.std = parents, std
         self.sums: list[Tensor] = []
 
-    def update(self, named: tuple[Tensor, Tensor], step: int) -> Weights:
+    def update(
+        self, named: tuple[Tensor, Tensor], observed: Tensor | None, step: int
+    ) -> Weights:
         """Take a sample into account, and infer the weights every few steps."""
-        new = [total.detach().sum(0).double() for total in named]
+        gram, cross = (total.detach() for total in named)
+        if observed is None:
+            gram = gram.sum(0)
+        else:
+            gram = parent_gram(gram, observed.detach(), self.parents)
+        new = [gram.double(), cross.sum(0).double()]
         pairs = zip(self.sums or new, new, strict=True)
         self.sums = [_REMEMBERED * old + (1 - _REMEMBERED) * now for old, now in pairs]
         if step % _WEIGHTS_EVERY == 0:
@@ -151,9 +165,14 @@ def ascend(
         names = problem.names(scores)
         soft = problem.sample(names, generator)
         named = problem.named(soft)
-        posterior = weights.update(named, step)
+        observed = problem.observed(soft)
+        posterior = weights.update(named, observed, step)
         divergence = kl_divergence(names, problem.prior).sum()
-        bound = log_likelihood(*named, posterior).sum() - divergence
+        if observed is None:
+            likelihood = log_likelihood(*named, posterior)
+        else:
+            likelihood = observed_log_likelihood(*named, posterior, observed, parents)
+        bound = likelihood.sum() - divergence
         optimizer.zero_grad()
         (-bound).backward()
         optimizer.step()

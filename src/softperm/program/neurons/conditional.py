@@ -122,35 +122,47 @@ class _Child:
         targets = self.cell.expand(d + 1)
         self.targets = sums.targets(name, targets, parents, self.cells)
 
-    def gain(self, place: int, candidates: Tensor) -> Tensor:
-        """What it gains if its parent at this place is each candidate, not an unseen neuron."""
-        is_parent = self.cells[-1] == candidates[:, None]
-        elsewhere = is_parent.any(1)
-        gain = torch.zeros(len(candidates), dtype=torch.float64)
-        gain[~elsewhere] = self._gain(place, candidates[~elsewhere], -1)
-        left_out = is_parent[elsewhere].byte().argmax(1)
-        gain[elsewhere] = self._gain(place, candidates[elsewhere], left_out)
-        return gain * (candidates != self.cell)
+    def gains(self) -> Tensor:
+        """What it gains if each parent is each cell, not an unseen neuron, (m, d)."""
+        m = len(self.sums.gram)
+        cells = torch.arange(m)
+        gains = self._gains(cells, self.cells[-1], self.inverse[-1], self.targets[-1])
+        place = (self.cells[-1] != _NOBODY).nonzero().flatten()
+        cells = self.cells[-1, place]  # those that leave the place that they have
+        left_out = (self.cells[place], self.inverse[place], self.targets[place])
+        gains[cells] = self._gains(cells, *left_out)
+        gains[self.cell] = 0
+        gains[:, self.parents == self.name] = 0
+        return gains
 
-    def _gain(self, place: int, candidates: Tensor, left_out: Tensor | int) -> Tensor:
-        """The same where the regression leaves out what it says, one or one per candidate."""
-        sums, parent = self.sums, self.parents[place]
-        inverse, cells, targets = (x[left_out] for x in (self.inverse, self.cells, self.targets))
-        column = inverse[..., place, None]
-        inverse = inverse - column * column.mT / column[..., place, None, :]
-        others = self.others[place]
-        own = sums.gram[candidates[:, None], cells.clamp_min(0)] * (cells != _NOBODY)
-        squares, cross = sums.gram.diagonal()[candidates], sums.cross[self.cell, candidates]
-        empty = torch.zeros(())
+    def _gains(self, cells: Tensor, parents: Tensor, inverse: Tensor, targets: Tensor) -> Tensor:
+        """The same for some cells, given what the regression leaves out, (b, d)."""
+        sums = self.sums
+        own = sums.gram[cells[:, None], parents.clamp_min(0)] * (parents != _NOBODY)
+        squares, products = sums.gram.diagonal()[cells], sums.cross[self.cell, cells]
+        nothing = torch.zeros_like(own), *torch.zeros(2, len(cells), dtype=own.dtype)
+        without = self._added(*nothing, inverse, targets)
+        return self._added(own, squares, products, inverse, targets) - without
 
-        def added(row: Tensor, square: Tensor, product: Tensor) -> Tensor:
-            weights = (row[:, None] @ inverse)[:, 0]
-            precision = square + others[place] + sums.precision
-            precision = precision - (weights * row).sum(1)
-            target = product + sums.others_cross[self.name, parent] - (weights * targets).sum(1)
-            return 0.5 * (target.square() / precision - (precision / sums.precision).log())
+    def _added(
+        self, own: Tensor, squares: Tensor, products: Tensor, inverse: Tensor, targets: Tensor
+    ) -> Tensor:
+        """Log evidence that regressors add in the place of each parent, (b, d).
 
-        return added(others + own, squares, cross) - added(others.expand_as(own), empty, empty)
+        An inverse without the row and the column p is M - M_p M_p^T / M_pp.
+        """
+        others, prior = self.others, self.sums.precision
+        weights = (inverse @ targets[..., None])[..., 0]
+        apart = inverse.diagonal(dim1=-2, dim2=-1)
+        forth, back = (own[:, None] @ inverse)[:, 0], others @ inverse
+        at_place = forth + back.diagonal(dim1=-2, dim2=-1)
+        explained = (forth * own).sum(1, keepdim=True) + 2 * forth @ others.mT
+        explained = explained + (back * others).sum(-1) - at_place.square() / apart
+        fitted = (own * weights).sum(1, keepdim=True) + weights @ others.mT
+        fitted = fitted - at_place * weights / apart
+        precision = squares[:, None] + others.diagonal() + prior - explained
+        target = products[:, None] + self.sums.others_cross[self.name, self.parents] - fitted
+        return 0.5 * (target.square() / precision - (precision / prior).log())
 
 
 def conditional_scores(
@@ -180,10 +192,6 @@ def conditional_scores(
     gains = torch.zeros(worms[worm].allowed.shape, dtype=torch.float64)
     for name in range(len(adjacency)):
         gains[candidates[name], name] += _as_target(sums, name, parents[name], candidates[name])
-        if sums.cells[name] == _NOBODY:
-            continue
-        child = _Child(sums, name, parents[name])
-        for place, parent in enumerate(parents[name].tolist()):
-            if parent != name:
-                gains[candidates[parent], parent] += child.gain(place, candidates[parent])
+        if sums.cells[name] != _NOBODY:
+            gains[:, parents[name]] += _Child(sums, name, parents[name]).gains()
     return gains.float() + prior_scores(worms[worm])

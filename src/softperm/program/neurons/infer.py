@@ -19,7 +19,7 @@ from softperm.program.neurons.conditional import conditional_scores
 from softperm.program.neurons.config import NeuronsConfig
 from softperm.program.neurons.model import (
     Parents,
-    named_sums,
+    observed_sums,
     prior_std,
     ridge_loss,
     weight_posterior,
@@ -179,7 +179,7 @@ def measure(
     }
     for kind, given in (("", names), ("_of_the_truth", [worm.names for worm in worms])):
         matrices = [permutation_matrix(name, torch.float64, n) for name in given]
-        posterior = weight_posterior(*named_sums(recordings, matrices), parents, std)
+        posterior = weight_posterior(*observed_sums(recordings, matrices, parents), parents, std)
         metrics[f"loss{kind}"] = ridge_loss(recordings, given, parents)
         metrics[f"log_evidence{kind}"] = posterior.log_evidence
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
