@@ -15,7 +15,7 @@ from softperm.program.neurons.conditional import conditional_scores
 from softperm.program.neurons.config import NeuronsConfig
 from softperm.program.neurons.model import prior_std
 from softperm.program.neurons.simulation import Worm, simulate
-from softperm.program.neurons.start import prior_scores
+from softperm.program.neurons.start import prior_scores, unnamed_evidence
 
 WIRING = synthetic_wiring(9, 30, seed=1)
 STD = prior_std(WIRING.adjacency)
@@ -35,6 +35,8 @@ def log_evidence(worms: list[Worm], names: list[Tensor], noise: list[float]) -> 
                 target += worm.recording.cross[cell] @ matrix / variance
         total += 0.5 * (target @ precision.inverse() @ target).item()
         total -= 0.5 * (precision * STD**2).logdet().item()
+    for worm, name in zip(worms, names, strict=True):
+        total += unnamed_evidence(worm)[name < 0].sum().item()
     return total
 
 
@@ -52,9 +54,7 @@ def test_scores_are_differences_of_evidence(changes: dict[str, Any], shuffled: b
         names[-1][:3] = names[-1][[1, 2, 0]]
     noise = [1.0, 1.3][: len(worms)]
     last = len(worms) - 1
-    scores = conditional_scores(
-        worms, names, WIRING.adjacency, STD, noise=noise, worm=last
-    )
+    scores = conditional_scores(worms, names, WIRING.adjacency, STD, noise=noise, worm=last)
     assert torch.equal(scores.isneginf(), ~worms[last].allowed)
     prior = prior_scores(worms[last])
     for cell, name in worms[last].allowed.nonzero().tolist():

@@ -95,7 +95,9 @@ def test_missing_neurons_have_no_equations() -> None:
         ]
         if pairs:
             x, y = torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
-            given = MultivariateNormal(torch.zeros(len(y)).double(), STD**2 * x @ x.mT + torch.eye(len(y)).double())
+            given = MultivariateNormal(
+                torch.zeros(len(y)).double(), STD**2 * x @ x.mT + torch.eye(len(y)).double()
+            )
             evidence += given.log_prob(y).item()
             evidence -= Normal(torch.zeros(len(y)).double(), 1.0).log_prob(y).sum().item()
     assert found.log_evidence == pytest.approx(evidence)

@@ -27,7 +27,7 @@ from softperm.program.neurons.model import (
     weight_posterior,
 )
 from softperm.program.neurons.simulation import Worm
-from softperm.program.neurons.start import prior_scores
+from softperm.program.neurons.start import prior_scores, unnamed_evidence
 
 _STEPS, _LR, _BETAS = 100, 0.1, (0.9, 0.99)
 _REMEMBERED = 0.8  # of the sums that the weights are inferred from
@@ -85,6 +85,7 @@ class _Problem:
         self.allowed = torch.stack([worm.allowed for worm in worms])
         self.unnamed = worms[0].unnamed
         self.partial = any(worm.unseen or worm.unnamed for worm in worms)
+        self.alone = torch.stack([unnamed_evidence(worm) for worm in worms])
         self.prior = self.names(torch.stack([prior_scores(worm) for worm in worms]))
 
     def names(self, scores: Tensor) -> GumbelSinkhorn:
@@ -101,6 +102,10 @@ class _Problem:
         """Gram and cross sums by name, (worms, n, n) each."""
         return soft.mT @ self.gram @ soft, soft.mT @ self.cross @ soft
 
+    def unnamed_evidence(self, soft: Tensor) -> Tensor:
+        """Log likelihood of the cells without a name, summed over worms."""
+        return ((1 - soft.sum(-1)) * self.alone).sum()
+
     def observed(self, soft: Tensor) -> Tensor | None:
         """How much of a cell has each name, (worms, n); None where all are observed."""
         return soft.sum(-2) if self.partial else None
@@ -113,9 +118,7 @@ class _Weights:
         self.parents, self.std = parents, std
         self.sums: list[Tensor] = []
 
-    def update(
-        self, named: tuple[Tensor, Tensor], observed: Tensor | None, step: int
-    ) -> Weights:
+    def update(self, named: tuple[Tensor, Tensor], observed: Tensor | None, step: int) -> Weights:
         """Take a sample into account, and infer the weights every few steps."""
         gram, cross = (total.detach() for total in named)
         if observed is None:
@@ -172,7 +175,7 @@ def ascend(
             likelihood = log_likelihood(*named, posterior)
         else:
             likelihood = observed_log_likelihood(*named, posterior, observed, parents)
-        bound = likelihood.sum() - divergence
+        bound = likelihood.sum() + problem.unnamed_evidence(soft) - divergence
         optimizer.zero_grad()
         (-bound).backward()
         optimizer.step()

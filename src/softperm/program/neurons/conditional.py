@@ -21,7 +21,7 @@ from torch import Tensor
 from softperm.permutations import permutation_matrix
 from softperm.program.neurons.model import named_sums
 from softperm.program.neurons.simulation import Worm
-from softperm.program.neurons.start import prior_scores
+from softperm.program.neurons.start import prior_scores, unnamed_evidence
 
 _NOBODY = -1
 
@@ -70,7 +70,8 @@ def _sums(
     worms: Sequence[Worm], names: Sequence[Tensor], noise: Sequence[float], std: float, k: int
 ) -> _Sums:
     n = worms[k].allowed.shape[1]
-    grams, cross = torch.zeros(len(worms), n, n, dtype=torch.float64), 0.0
+    grams = torch.zeros(len(worms), n, n, dtype=torch.float64)
+    cross = torch.zeros(n, n, dtype=torch.float64)
     observed = torch.zeros(len(worms), n, dtype=torch.bool)
     for j, (worm, name) in enumerate(zip(worms, names, strict=True)):
         if j != k:
@@ -81,8 +82,8 @@ def _sums(
     named = (names[k] >= 0).nonzero().flatten()
     cells[names[k][named]] = named
     own = worms[k].recording
-    others = (grams, observed, torch.zeros(n, n) + cross)
-    return _Sums(own.gram / noise[k], own.cross / noise[k], *others, cells, 1 / std**2)
+    gram = own.gram / noise[k]
+    return _Sums(gram, own.cross / noise[k], grams, observed, cross, cells, 1 / std**2)
 
 
 def _log_evidence(precisions: Tensor, targets: Tensor, prior: float) -> Tensor:
@@ -90,7 +91,8 @@ def _log_evidence(precisions: Tensor, targets: Tensor, prior: float) -> Tensor:
     factor = torch.linalg.cholesky(precisions)
     white = torch.linalg.solve_triangular(factor, targets[..., None], upper=False)[..., 0]
     log_det = (factor.diagonal(dim1=-2, dim2=-1).square() / prior).log().sum(-1)
-    return 0.5 * (white.square().sum(-1) - log_det)
+    evidence: Tensor = 0.5 * (white.square().sum(-1) - log_det)
+    return evidence
 
 
 def _as_target(sums: _Sums, name: int, parents: Tensor, candidates: Tensor) -> Tensor:
@@ -194,4 +196,5 @@ def conditional_scores(
         gains[candidates[name], name] += _as_target(sums, name, parents[name], candidates[name])
         if sums.cells[name] != _NOBODY:
             gains[:, parents[name]] += _Child(sums, name, parents[name]).gains()
+    gains -= unnamed_evidence(worms[worm])[:, None]
     return gains.float() + prior_scores(worms[worm])

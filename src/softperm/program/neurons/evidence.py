@@ -40,6 +40,16 @@ def log_bayes(
     return 0.5 * (gain - torch.log(total / variance))
 
 
+def memory_evidence(recording: Recording) -> Tensor:
+    """Log evidence that a cell acts on itself alone, as one that is no neuron, float32, (m,).
+
+    Its memory is N(0, 1). It is less that of no memory, as all evidence here.
+    """
+    squares = recording.gram.diagonal()
+    mean = recording.cross.diagonal() / squares
+    return log_bayes(mean, 1 / squares, 0.0, 1.0).float()
+
+
 def _regress(recording: Recording, precision: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of every weight, given the prior precision of each, (m, m)."""
     means, variances = [], []

@@ -25,7 +25,7 @@ from softperm.program.neurons.model import (
     weight_posterior,
 )
 from softperm.program.neurons.simulation import Worm, simulate
-from softperm.program.neurons.start import Start, find_start, hard_names
+from softperm.program.neurons.start import Start, find_start, hard_names, unnamed_evidence
 from softperm.program.training.streams import stream_seed
 
 _BASELINES: dict[str, Callable[..., list[Tensor]]] = {
@@ -181,7 +181,10 @@ def measure(
         matrices = [permutation_matrix(name, torch.float64, n) for name in given]
         posterior = weight_posterior(*observed_sums(recordings, matrices, parents), parents, std)
         metrics[f"loss{kind}"] = ridge_loss(recordings, given, parents)
-        metrics[f"log_evidence{kind}"] = posterior.log_evidence
+        alone = sum(
+            unnamed_evidence(w)[name < 0].sum().item() for w, name in zip(worms, given, strict=True)
+        )
+        metrics[f"log_evidence{kind}"] = posterior.log_evidence + alone
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from softperm.ops import matching, sinkhorn
-from softperm.program.neurons.evidence import Evidence, edge_evidence, log_bayes
+from softperm.program.neurons.evidence import Evidence, edge_evidence, log_bayes, memory_evidence
 from softperm.program.neurons.simulation import Worm
 
 _HOTTEST, _ANNEALING = 100.0, 100  # temperature at the beginning, and sweeps down to 1
@@ -74,7 +74,8 @@ class Start:
 
     def sweep(self, worm: int, pairs: Pairs, temperature: float) -> None:
         """New scores and soft names of one worm."""
-        self.scores[worm] = pairs.gradient(self.soft[worm]) + prior_scores(self.worms[worm])
+        gain = pairs.gradient(self.soft[worm]) - unnamed_evidence(self.worms[worm])[:, None]
+        self.scores[worm] = gain + prior_scores(self.worms[worm])
         new = soft_names(self.scores[worm], temperature, unnamed=self.worms[worm].unnamed)
         self.soft[worm] = _KEPT * self.soft[worm] + (1 - _KEPT) * new
 
@@ -91,14 +92,21 @@ class Start:
 def prior_scores(worm: Worm) -> Tensor:
     """Prior log odds of every name against no name, -inf where forbidden, (m, n).
 
-    Where cells may be no neurons, half of them are expected to be none, and a neuron is each of
-    its k candidates with the same probability: the odds are 1 / k. Elsewhere all are 1.
+    Where cells may be no neurons, a cell is none with probability 1/2, else each of its k
+    candidates with the same probability: the odds are 1 / k. Elsewhere all are 1.
     """
     scores = torch.zeros(worm.allowed.shape)
     if worm.unnamed:
         scores -= worm.allowed.sum(1, keepdim=True).clamp_min(1).log()
         scores[worm.known] = _CERTAIN
     return scores.masked_fill(~worm.allowed, -math.inf)
+
+
+def unnamed_evidence(worm: Worm) -> Tensor:
+    """Log evidence that a cell is no neuron, less that of no connections, (m,)."""
+    if not worm.unnamed:
+        return torch.zeros(len(worm.allowed))
+    return memory_evidence(worm.recording)
 
 
 def soft_names(scores: Tensor, temperature: float = 1.0, *, unnamed: bool = False) -> Tensor:
