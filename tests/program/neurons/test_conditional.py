@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from softperm.data.worm import synthetic_wiring
 from softperm.permutations import permutation_matrix
 from softperm.program.neurons.conditional import conditional_scores
 from softperm.program.neurons.config import NeuronsConfig
+from softperm.program.neurons.infer import resampled_confidence
 from softperm.program.neurons.model import prior_std
 from softperm.program.neurons.simulation import Worm, simulate
 from softperm.program.neurons.start import prior_scores, unnamed_evidence
@@ -65,3 +67,31 @@ def test_scores_are_differences_of_evidence(changes: dict[str, Any], shuffled: b
         given[cell] = name
         gain = log_evidence(worms, [*names[:-1], given], noise) - without
         assert (scores - prior)[cell, name].item() == pytest.approx(gain, abs=1e-3)
+
+
+def test_resampling_is_as_sure_as_the_evidence() -> None:
+    """Two cells may have each other's names, the others are known; the swap decides."""
+    worm = simulate(WIRING, NeuronsConfig(candidates=9.0, steps=30)).worms[0]
+    known = torch.eye(9, dtype=torch.bool)[worm.names]
+    truth = log_evidence([worm], [worm.names], [1.0])
+    doubted = []
+    for a, b in combinations(range(9), 2):
+        swapped = worm.names.clone()
+        swapped[[a, b]] = worm.names[[b, a]]
+        odds = truth - log_evidence([worm], [swapped], [1.0])
+        allowed = known.clone()
+        allowed[[a, b], swapped[[a, b]]] = True
+        pair = replace(worm, allowed=allowed)
+        found = resampled_confidence(
+            [pair], [worm.names], WIRING.adjacency, STD, noise=[1.0], seed=0
+        )[0]
+        assert found[a] == found[b]
+        others = torch.ones(9, dtype=torch.bool)
+        others[[a, b]] = False
+        assert (found[others] == 1).all()
+        if odds > 8:
+            assert found[a] > 0.97
+        else:
+            doubted.append(found[a].item())
+    assert len(doubted) > 10
+    assert min(doubted) < 0.5

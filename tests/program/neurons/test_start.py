@@ -189,7 +189,7 @@ def test_names_of_several_partial_and_strange_worms(changes: dict[str, Any]) -> 
         given = names[names >= 0]
         assert len(given.unique()) == len(given)
         assert worm.allowed[names >= 0][torch.arange(len(given)), given].all()
-    assert list(found.confidence) == ["conditional", "start", "vi"]
+    assert list(found.confidence) == ["resampled", "start", "vi"]
     for beliefs in found.confidence.values():
         for belief in beliefs:
             assert ((belief >= 0) & (belief <= 1)).all()

@@ -113,7 +113,7 @@ def test_reproducing_keeps_and_fills(
     text = docs.read_text()
     assert "Wiring: a synthetic wiring, not C. elegans. Mean over 2 simulated" in text
     assert "Calibration" in text
-    assert "| evidence given the other names | " in text
+    assert "| resampling the names | " in text
     assert "Expected calibration error" in text
     assert text.startswith("# Mine")
     assert text.endswith("rest\n")

@@ -4,7 +4,8 @@ r"""Variational inference: names by Gumbel-Sinkhorn, weights by a Gaussian in cl
     - \mathrm{KL}(q(W) \,\|\, p(W)) - \sum_j \mathrm{KL}(q(P_j) \,\|\, p(P_j))
 
 The likelihood of soft names is that of the recording in the order of the names, P^T Y, so that a
-step costs a few products of matrices of the size of the wiring, however long the recording is.
+step costs a few products of matrices of the size of the wiring, however long the recording is. A
+neuron that has no cell predicts nothing, and a cell that has no name predicts itself.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from softperm.program.neurons.start import prior_scores, unnamed_evidence
 _STEPS, _LR, _BETAS = 100, 0.1, (0.9, 0.99)
 _REMEMBERED = 0.8  # of the sums that the weights are inferred from
 _WEIGHTS_EVERY = 5  # steps
-_LOWEST, _HIGHEST = -1.0, 8.0  # scores at the start, over the prior's: lower ones diverge hugely
+# Scores at the start: the divergence of those far below the prior's is huge.
+_LOWEST, _HIGHEST = -1.0, 8.0
 _LEAST, _LEFT = 1e-9, 0.02  # of an entry, and of what a row or a column leaves to slack
 
 

@@ -41,9 +41,10 @@ def log_bayes(
 
 
 def memory_evidence(recording: Recording) -> Tensor:
-    """Log evidence that a cell acts on itself alone, as one that is no neuron, float32, (m,).
+    """Log evidence that a cell acts on itself alone, less that of no memory, float32, (m,).
 
-    Its memory is N(0, 1). It is less that of no memory, as all evidence here.
+    This is the likelihood of a cell that is no neuron. Its prior of the memory is N(0, 1), and its
+    noise 1, for no neuron that is not observed acts on it.
     """
     squares = recording.gram.diagonal()
     mean = recording.cross.diagonal() / squares

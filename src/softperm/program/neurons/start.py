@@ -110,7 +110,7 @@ def unnamed_evidence(worm: Worm) -> Tensor:
 
 
 def soft_names(scores: Tensor, temperature: float = 1.0, *, unnamed: bool = False) -> Tensor:
-    """The Sinkhorn operator, with slack of score 0 (no evidence) where cells may have no name."""
+    """The Sinkhorn operator, with slack of score 0 where cells may have no name."""
     if not unnamed:
         return sinkhorn(scores, temperature, _N_ITERS)
     return sinkhorn(scores, temperature, _N_ITERS, slack=0.0)[:-1, :-1]

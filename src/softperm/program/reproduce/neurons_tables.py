@@ -27,7 +27,7 @@ _NOTHING = "-"
 _ERROR_BINS = 10
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99, 1.0)
 BELIEFS = {
-    "conditional": "evidence given the other names",
+    "resampled": "resampling the names",
     "vi": "scores of the bound",
     "start": "scores of its start",
 }
