@@ -142,8 +142,8 @@ class _Child:
         sums = self.sums
         own = sums.gram[cells[:, None], parents.clamp_min(0)] * (parents != _NOBODY)
         squares, products = sums.gram.diagonal()[cells], sums.cross[self.cell, cells]
-        nothing = torch.zeros_like(own), *torch.zeros(2, len(cells), dtype=own.dtype)
-        without = self._added(*nothing, inverse, targets)
+        none = torch.zeros_like(squares)
+        without = self._added(torch.zeros_like(own), none, none, inverse, targets)
         return self._added(own, squares, products, inverse, targets) - without
 
     def _added(
