@@ -16,6 +16,7 @@ from softperm.program.reproduce.neurons import methods_of, read_neurons, select_
 from softperm.program.reproduce.neurons_columns import columns
 from softperm.program.reproduce.neurons_tables import (
     accuracy_grid,
+    calibration_error,
     mean_and_error,
     read_beliefs,
     reliability,
@@ -106,6 +107,8 @@ def test_reproducing_keeps_and_fills(
     text = docs.read_text()
     assert "Wiring: a synthetic wiring, not C. elegans. Mean over 2 simulated" in text
     assert "Calibration" in text
+    assert "| resampling the names | " in text
+    assert "Expected calibration error" in text
     assert text.startswith("# Mine")
     assert text.endswith("rest\n")
     for name in ("table.md", "candidates.png", "reliability.png"):
@@ -126,6 +129,13 @@ def test_reliability_counts_every_name_once() -> None:
     assert bins[0].believed == pytest.approx(sum(range(20)) / 2000)
     assert bins[0].right == 0.5
     assert bins[-1].believed > 0.99
+
+
+def test_the_calibration_error_is_none_where_beliefs_are_shares() -> None:
+    """Of names believed to 0.25, a quarter is right; then half of those believed to 1 are wrong."""
+    calibrated = [(0.25, k == 0) for k in range(4)]
+    assert calibration_error(calibrated) == 0
+    assert calibration_error([*calibrated, *[(1.0, k < 2) for k in range(4)]]) == 0.25
 
 
 def test_damaged_names(tmp_path: Path) -> None:
