@@ -35,7 +35,7 @@ SCRIPT = """
 import importlib, json, pkgutil, sys
 sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))  # whoever imports one of these fails
 import softperm
-apart = ("softperm.program", "softperm.plotting", "softperm.kernels.gpu")
+apart = ("softperm.program", "softperm.plotting", "softperm.kernels.gpu", "softperm.__main__")
 found = [module.name for module in pkgutil.walk_packages(softperm.__path__, "softperm.")]
 library = [name for name in found if not name.startswith(apart) and "-" not in name]
 for name in library:

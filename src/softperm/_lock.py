@@ -35,6 +35,20 @@ else:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+_held: set[int] = set()  # handles; a lock lives as long as any process has its handle open
+
+
+def _let_go() -> None:
+    """Close in a forked process what its parent locked."""
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 @dataclass
 class Lock:
     """The right to write to a folder, which stays when the folder gets another name."""
@@ -97,6 +111,7 @@ def locked(folder: Path) -> Iterator[Lock]:
         OSError: the folder cannot be written to.
     """
     lock = _open(folder)
+    _held.add(lock.handle)
     try:
         os.ftruncate(lock.handle, 0)
         os.write(lock.handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
@@ -107,6 +122,9 @@ def locked(folder: Path) -> Iterator[Lock]:
 
 def _remove(lock: Lock) -> None:
     """Let go of the folder, leaving no file behind."""
+    if lock.handle not in _held:  # in a forked process
+        return
+    _held.discard(lock.handle)
     mine = lock.is_current()
     if os.name == "nt":  # an open file cannot be removed there
         os.close(lock.handle)

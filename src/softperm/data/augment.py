@@ -46,13 +46,13 @@ def shift_images(images: Tensor, shifts: Tensor) -> Tensor:
 
     Arguments:
         images: Any dtype, (B, C, H, W).
-        shifts: Pixels down and to the right, integers, (B, 2), on the device of `images`.
+        shifts: Pixels down and to the right, int32 or int64, (B, 2), on the device of `images`.
 
     Returns:
         The moved images, of the same dtype and shape.
 
     Raises:
-        TypeError: an argument is not a tensor.
+        TypeError: an argument is not a tensor, or `shifts` has another dtype.
         ValueError: an argument has another shape.
 
     Example:
@@ -64,6 +64,8 @@ def shift_images(images: Tensor, shifts: Tensor) -> Tensor:
     require_tensor(shifts, "shifts")
     if shifts.shape != (len(images), 2):
         raise ValueError(f"shifts must have shape ({len(images)}, 2), got {shape_of(shifts)}")
+    if shifts.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"shifts must be int32 or int64, got {shifts.dtype}")
     for dim, moves in zip((2, 3), shifts.unbind(1), strict=True):
         side = torch.arange(images.shape[dim], device=images.device)
         sources = (side - moves.unsqueeze(1)).clamp(0, images.shape[dim] - 1)
@@ -87,7 +89,7 @@ def enlarge_images(images: Tensor, most: int, generator: torch.Generator) -> Ten
         The enlarged images, uint8, (B, C, factor * H, factor * W).
 
     Raises:
-        TypeError: `images` is not a tensor or `most` not an int.
+        TypeError: `images` is not a tensor of uint8 or `most` not an int.
         ValueError: `images` has another shape, or `most` is below 1.
 
     Example:
@@ -96,6 +98,8 @@ def enlarge_images(images: Tensor, most: int, generator: torch.Generator) -> Ten
         torch.Size([2, 1, 12, 12])
     """
     _require_images(images)
+    if images.dtype != torch.uint8:
+        raise TypeError(f"images must be uint8, values from 0 to 255, got {images.dtype}")
     most = require_positive_int(most, "most")
     device = generator.device
     factor = int(torch.randint(1, most + 1, (), generator=generator, device=device))

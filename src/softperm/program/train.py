@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 from softperm.program.evaluate import evaluate
 from softperm.program.settings import JigsawConfig, SortingConfig
+from softperm.program.tasks import Task
 from softperm.program.training.config import TrainConfig
 from softperm.program.training.launch import LaunchConfig, make_fabric
 from softperm.program.training.lock import Lock
 from softperm.program.training.loop import Stopped
 from softperm.program.training.loop import train as train_network
 from softperm.program.training.run import TASKS, Run
-from softperm.program.training.team import Left
+from softperm.program.training.team import Left, Team
+
+T = TypeVar("T")
 
 
 def train(
@@ -42,12 +47,17 @@ def train(
     else:
         run.require_new()
     fabric = make_fabric(launch, config)  # what is not there is told before the data are read
-    task = run.load_task() if resume else TASKS[task_name](task_config)  # type: ignore[arg-type]
+    leads = fabric.global_rank == 0
+    team = Team(fabric.global_rank, fabric.world_size)
+
+    def load() -> Task:
+        return run.load_task() if resume else TASKS[task_name](task_config)  # type: ignore[arg-type]
+
+    task = _in_all(team, load)
 
     def create() -> AbstractContextManager[Lock]:
         return run.create(task_name, task, task_config, config)
 
-    leads = fabric.global_rank == 0
     try:
         train_network(
             task,
@@ -69,3 +79,19 @@ def train(
         print(f"stopped; continue with: {how}", flush=True)  # where nobody reads it, that is told
         return 128 + stopped.signum
     return evaluate(str(out), config.device) if leads else 0
+
+
+def _in_all(team: Team, load: Callable[[], T]) -> T:
+    """Do in every process what any of them may fail at; the first tells an error that it shares."""
+    try:
+        found = load()
+    except Exception as error:
+        _, first = team.add([1.0, float(team.leads)])
+        error.told = not team.leads and bool(first)  # type: ignore[attr-defined]
+        raise
+    failed, _ = team.add([0.0, 0.0])
+    if failed:
+        error = Left("another process of the training failed")
+        error.told = not team.leads
+        raise error
+    return found

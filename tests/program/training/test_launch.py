@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from softperm.program.tasks.base import Part
 from softperm.program.training.config import TrainConfig
 from softperm.program.training.launch import LaunchConfig, make_fabric
 from softperm.program.training.team import Left, Team
@@ -56,15 +57,25 @@ def test_other_processes_than_torchrun_started_are_refused(
         make_fabric(LaunchConfig(devices=2), CPU)
 
 
+def test_other_tasks_than_slurm_started_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the script of a job, before any step, there is one process."""
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.delenv("SLURM_STEP_ID", raising=False)
+    assert make_fabric(LaunchConfig(), CPU).world_size == 1
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    with pytest.raises(ValueError, match="the 4 processes that SLURM started, got 1 x 1"):
+        make_fabric(LaunchConfig(), CPU)
+
+
 @pytest.mark.skipif(torch.cuda.device_count() == 0, reason="needs a GPU")
 def test_more_gpus_than_there_are_are_refused() -> None:
     with pytest.raises(ValueError, match="devices must be at most the"):
         make_fabric(LaunchConfig(devices=999), TrainConfig(device="cuda"))
 
 
-def test_only_a_broken_connection_is_called_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_broken_connection_is_called_one() -> None:
     team = Team()
-    monkeypatch.setattr(team, "_group", object())
+    team.part = Part(0, 2)
     with pytest.raises(Left, match="another process of the training ended"), team.together():
         raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
     with pytest.raises(RuntimeError, match="sizes differ"), team.together():

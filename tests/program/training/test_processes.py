@@ -34,10 +34,9 @@ def command(out: Path, *options: str, epochs: int = 2) -> list[str]:
 @contextmanager
 def started(arguments: list[str], *before: str) -> Iterator[subprocess.Popen[str]]:
     """The program in a session of its own, all of which is ended at last."""
-    python = before or (sys.executable,)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [*python, "-m", "softperm", *arguments],
+        [*(before or (sys.executable, "-m", "softperm")), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -47,7 +46,10 @@ def started(arguments: list[str], *before: str) -> Iterator[subprocess.Popen[str
         try:
             yield process
         finally:
-            for pid in (process.pid, *children(process.pid)):
+            started_by_torchrun = children(process.pid)  # in sessions of their own
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            for pid in started_by_torchrun:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -158,21 +160,42 @@ def test_a_request_to_one_process_stops_all_and_the_run_goes_on_in_two(
     require_same_curve(Run(out), alone)
 
 
-def test_an_error_is_told_once(tmp_path: Path) -> None:
-    """What the first process finds before it starts the other, no other repeats."""
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "mine.txt").touch()
-    with started(command(tmp_path / "run", "--devices", "2")) as process:
+def test_an_error_that_all_meet_is_told_once(tmp_path: Path) -> None:
+    arguments = [*command(tmp_path / "run", "--devices", "2"), "--data", str(tmp_path / "nothing")]
+    with started(arguments) as process:
         printed, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
-    assert (printed, errors.count("softperm: error:")) == ("", 1)
+    assert printed == ""
+    assert errors.startswith("softperm: error: data must be digits, mnist or the path of a folder")
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_processes_with_other_data_are_refused(tmp_path: Path) -> None:
+    """They would wait for each other for ever else."""
+    script = tmp_path / "uneven.py"
+    script.write_text(
+        "import os, sys\n"
+        "from softperm.program.cli import main\n"
+        "from softperm.program.tasks import Jigsaw\n"
+        "if os.environ.get('LOCAL_RANK') == '1':\n"
+        "    Jigsaw.n_train = 1400\n"
+        "sys.exit(main())\n"
+    )
+    with started(
+        command(tmp_path / "run", "--devices", "2"), sys.executable, str(script)
+    ) as process:
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode != 0
+    assert "training_examples must be the same in all processes, got 1400 and 1500" in errors
 
 
 @pytest.mark.slow
 def test_torchrun_starts_them_too(tmp_path: Path) -> None:
     out = tmp_path / "run"
     torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    before = (sys.executable, "-m", *torchrun)
+    before = (sys.executable, "-m", *torchrun, "-m", "softperm")
     with started(command(out, "--devices", "2"), *before) as process:
         printed, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, errors

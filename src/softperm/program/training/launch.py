@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from softperm.program.schema import require_within
+from softperm.program.training.config import TrainConfig, pick_device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-    from softperm.program.training.config import TrainConfig
 
 _RANGES: dict[str, tuple[float, float]] = {
     "devices": (1, 10_000),
@@ -65,16 +64,19 @@ def make_fabric(launch: LaunchConfig, config: TrainConfig) -> Fabric:
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-    from softperm.program.training.config import pick_device
-
     accelerator = pick_device(config.device).type
     devices = _count(launch.devices, accelerator)
-    started = os.environ.get("WORLD_SIZE", "1")
-    if TorchElasticEnvironment.detect() and int(started) != devices * launch.nodes:
+    starter, started = "torchrun", os.environ.get("WORLD_SIZE", "1")
+    if not TorchElasticEnvironment.detect():
+        # Without a step it is the script of a job, of which there is one.
+        starter, started = "SLURM", os.environ.get("SLURM_NTASKS", "1")
+    elsewhere = TorchElasticEnvironment.detect() or "SLURM_STEP_ID" in os.environ
+    if elsewhere and int(started) != devices * launch.nodes:
         raise ValueError(
-            f"devices x nodes must be the {started} processes that torchrun started, got "
+            f"devices x nodes must be the {started} processes that {starter} started, got "
             f"{devices} x {launch.nodes}"
         )
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not who registered where
     fabric = Fabric(
         accelerator=accelerator,
         devices=devices,
@@ -87,8 +89,9 @@ def make_fabric(launch: LaunchConfig, config: TrainConfig) -> Fabric:
         raise ValueError(
             f"nodes above 1 need torchrun or SLURM to start the processes, got {launch.nodes}"
         )
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not who registered where
     fabric.launch()
+    if fabric.global_rank > 0:
+        logging.getLogger("softperm").setLevel(logging.ERROR)  # the first process warns
     return fabric
 
 

@@ -92,7 +92,8 @@ def train(
         elif leads:
             run.folder.mkdir(parents=True, exist_ok=True)
         with _holding(run, create) if leads else nullcontext() as lock, stop_on_signal() as stop:
-            if resume and run.checkpoint_file.exists():
+            trainer.team.require_same(log_every=launch.log_every or 0)
+            if resume:
                 trainer.load()
             with display(stop, trainer.title, launch.log_every, hidden=not leads) as shown:
                 trainer.all_epochs(stop, shown, lock, resume)

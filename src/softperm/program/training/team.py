@@ -8,9 +8,11 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
+from softperm.program.schema import shorten
 from softperm.program.tasks.base import Part
 
-_BROKEN = ("connection", "gloo", "nccl", "socket", "broken pipe", "timed out", "store")
+# What gloo, NCCL and the store say where the other end of a connection is gone.
+_BROKEN = ("connection", "socket", "broken pipe", "timed out", "remote process exited")
 
 
 class Left(OSError):  # noqa: N818 - it says what the other process did
@@ -31,11 +33,15 @@ class Team:
     Arguments:
         rank: Which of them this process is, from 0.
         size: How many there are.
+
+    Raises:
+        Left: another process ended.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.part = Part(rank, size)
-        self._group = dist.new_group(backend="gloo") if size > 1 else None
+        with self.together():
+            self._group = dist.new_group(backend="gloo") if size > 1 else None
 
     @property
     def size(self) -> int:
@@ -61,6 +67,29 @@ class Team:
         found: list[float] = total.tolist()
         return found
 
+    def require_same(self, **values: float) -> None:
+        """Refuse a team whose processes do not do the same; all of them do.
+
+        Every process calls it at the same moment. They would wait for each other for ever else.
+
+        Raises:
+            ValueError: a number differs.
+            Left: another process ended.
+        """
+        if self._group is None:
+            return
+        mine = torch.tensor(list(values.values()), dtype=torch.float64)
+        least, most = mine.clone(), mine.clone()
+        with self.together():
+            dist.all_reduce(least, dist.ReduceOp.MIN, group=self._group)
+            dist.all_reduce(most, dist.ReduceOp.MAX, group=self._group)
+        for name, low, high in zip(values, least.tolist(), most.tolist(), strict=True):
+            if low != high:
+                raise ValueError(
+                    f"{name} must be the same in all processes, got {low:g} and {high:g}: they "
+                    f"need the same options, data and run folder"
+                )
+
     def agree(self, signum: int | None) -> int | None:
         """The signal that any of the processes was sent; all of them get the same answer.
 
@@ -80,10 +109,10 @@ class Team:
         try:
             yield
         except RuntimeError as error:
-            text = str(error).lower()
-            if self._group is None or not any(word in text for word in _BROKEN):
+            text = str(error)
+            if self.size == 1 or not any(word in text.lower() for word in _BROKEN):
                 raise
             raise Left(
-                "another process of the training ended; add --resume to go on from its last "
-                "checkpoint"
+                f"another process of the training ended ({shorten(text, 80)}); add --resume to go "
+                f"on from its last checkpoint"
             ) from error

@@ -54,8 +54,10 @@ class Trainer:
         total = self.steps * config.epochs
         schedules = [make_schedule(optimizer, config, total) for optimizer in optimizers]
         compiled: Any = torch.compile(net) if config.compile else net
-        self.net, *self.optimizers = fabric.setup(compiled, *optimizers)
         self.team = Team(fabric.global_rank, fabric.world_size)
+        self.team.require_same(training_examples=task.n_train, test_examples=task.n_test)
+        with self.team.together():
+            self.net, *self.optimizers = fabric.setup(compiled, *optimizers)
         self.generator = torch.Generator(fabric.device)
         self.generator.manual_seed(stream_seed(config.seed, "noise"))
         self.phases = Phases(fabric.device)
@@ -74,10 +76,17 @@ class Trainer:
             save_checkpoint(self.run.checkpoint_file, self.parts, self.progress)
 
     def load(self) -> None:
-        """Go on from the checkpoint."""
-        self.progress = load_checkpoint(
-            self.run.checkpoint_file, self.parts, epochs=self.config.epochs, steps=self.steps
-        )
+        """Go on from the checkpoint, where there is one; the first process has the folder then.
+
+        Raises:
+            ValueError: it does not fit, or another process found another.
+        """
+        self.team.add([0.0])  # the first process holds the lock: nobody writes any more
+        if self.run.checkpoint_file.exists():
+            self.progress = load_checkpoint(
+                self.run.checkpoint_file, self.parts, epochs=self.config.epochs, steps=self.steps
+            )
+        self.team.require_same(epoch=self.progress.epoch, step=self.progress.step)
 
     def _batches(self) -> tuple[Tensor, ...]:
         """The indices of the steps of the present epoch that are still to do.
@@ -124,7 +133,11 @@ class Trainer:
             ValueError: they are no finite numbers any more.
         """
         (total,) = self.team.add([_sum(losses)])
-        self._require_finite(total)
+        try:
+            self._require_finite(total)
+        except ValueError as error:
+            error.told = not self.team.leads  # type: ignore[attr-defined]  # all find the same
+            raise
         self.progress.loss_sum += total
 
     def _require_finite(self, loss: float) -> None:
