@@ -35,7 +35,7 @@ from softperm.program.training.run import Run
 TRAIN = (
     *("train", "jigsaw", "--data", "digits", "--image_size", "28", "--pieces", "4"),
     *("--net", "transformer", "--features", "128", "--layers", "3", "--heads", "8"),
-    *("--batch_size", "128", "--device", "cpu", "--deterministic", "false"),
+    *("--batch_size", "256", "--device", "cpu", "--deterministic", "false"),
 )
 VARIANTS = {  # the options, and the cores
     "one process": ([], 1),
@@ -131,7 +131,7 @@ def measure_answers() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each number of processes")
-    parser.add_argument("--epochs", type=int, default=4, help="epochs per turn, the first left out")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs per turn, the first left out")
     options = parser.parse_args()
     found: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for _ in range(options.rounds):

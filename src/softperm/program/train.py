@@ -91,7 +91,7 @@ def _in_all(team: Team, load: Callable[[], T]) -> T:
         raise
     failed, _ = team.add([0.0, 0.0])
     if failed:
-        error = Left("another process of the training failed")
-        error.told = not team.leads
-        raise error
+        left = Left("another process of the training failed")
+        left.told = not team.leads
+        raise left
     return found
