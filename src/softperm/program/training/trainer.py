@@ -153,7 +153,7 @@ class Trainer:
         self.net.train()
         batches = self._batches()[:1]
         with closing(self._stored(batches)) as stored:
-            self._count([self._step(stored, len(batches[0]), measured=False)])
+            self._count([self._step(stored, len(batches[0]), measured=self.steps == 1)])
         self.progress.seconds = time.perf_counter() - started
 
     @property
