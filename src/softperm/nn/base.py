@@ -144,7 +144,8 @@ class SinkhornNet(nn.Module):
             sample_shape: Samples to draw of every matrix.
             generator: Source of the noise.
             noise: Standard Gumbel noise in the place of that drawn, floating, shape sample_shape +
-                (\*, n, n). With it, processes that share a batch can draw the noise of all of it.
+                (\*, n, n); `generator` is not used then. With it, processes that share a batch can
+                draw the noise of all of it.
 
         Returns:
             Samples, shape sample_shape + (\*, n, n).
@@ -154,6 +155,11 @@ class SinkhornNet(nn.Module):
             ValueError: `noise` has another shape.
 
         Source: Mena et al., ICLR 2018, section 3.2 (Gumbel-Sinkhorn distribution).
+
+        Example:
+            >>> SinkhornNet(tau=2.0).soften(torch.zeros(2, 2), noise=torch.zeros(2, 2))
+            tensor([[0.5000, 0.5000],
+                    [0.5000, 0.5000]])
         """
         scale = self.noise_scale
         if noise is not None:
@@ -196,6 +202,9 @@ class SinkhornNet(nn.Module):
             In training mode the softly ordered items, shape sample_shape + (\*, n, ...), and the
             soft matrices, sample_shape + (\*, n, n); in evaluation mode the ordered items,
             (\*, n, ...), and the indices of the permutation, int64, (\*, n).
+
+        Raises:
+            TypeError, ValueError: `noise` is not as in `soften`.
         """
         if not self.training:
             perm = matching(self.log_alpha(items))

@@ -59,7 +59,8 @@ def test_other_processes_than_torchrun_started_are_refused(
 
 def test_other_tasks_than_slurm_started_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the script of a job, before any step, there is one process."""
-    monkeypatch.setenv("SLURM_NTASKS", "4")
+    for name in ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"):
+        monkeypatch.setenv(name, "4")
     monkeypatch.delenv("SLURM_STEP_ID", raising=False)
     assert make_fabric(LaunchConfig(), CPU).world_size == 1
     monkeypatch.setenv("SLURM_STEP_ID", "0")

@@ -221,6 +221,27 @@ def test_muon_moves_all_directions_of_a_matrix_alike_and_leaves_vectors_to_adam(
     torch.testing.assert_close(vector, torch.full_like(vector, lr), rtol=0.02, atol=0.0)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_a_compiled_network_is_saved_and_resumed_under_its_own_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Run
+) -> None:
+    compiled: list[torch.nn.Module] = []
+    original = torch.compile
+
+    def eager(net: torch.nn.Module, **how: Any) -> Any:
+        compiled.append(net)
+        return original(net, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", eager)
+    config = TrainConfig(**{**vars(CONFIG), "compile": True})
+    run = Run(tmp_path / "stopped")
+    with pytest.raises(Stopped):
+        train(ToyTask(stop_at=8), config, run)
+    train(ToyTask(), config, run, resume=True)
+    assert len(compiled) >= 2
+    assert_same_run(run, uninterrupted)  # here the compiled code is the same
+
+
 def test_run_stopped_twice(tmp_path: Path, uninterrupted: Run) -> None:
     run = Run(tmp_path / "stopped")
     for _ in range(2):

@@ -178,8 +178,8 @@ class Jigsaw:
             pieces = self.puzzle.cut(part.of(images).to(device))
             target = part.of(self._scrambles(len(images), generator))
             scrambled = _scramble(pieces, target)
-            parts = scrambled.split(max(1, _NET_PIECES // scrambled.shape[1]))
-            perm = torch.cat([net(self.puzzle.normalise(part))[1] for part in parts])
+            chunks = scrambled.split(max(1, _NET_PIECES // scrambled.shape[1]))
+            perm = torch.cat([net(self.puzzle.normalise(chunk))[1] for chunk in chunks])
             yield pieces, scrambled, target, perm
 
     def evaluate(

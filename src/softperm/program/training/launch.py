@@ -77,13 +77,16 @@ def make_fabric(launch: LaunchConfig, config: TrainConfig) -> Fabric:
             f"{devices} x {launch.nodes}"
         )
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not who registered where
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=launch.nodes,
-        strategy=launch.strategy,
-        precision=config.precision,
-    )
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=launch.nodes,
+            strategy=launch.strategy,
+            precision=config.precision,
+        )
+    except RuntimeError as error:  # variables of SLURM that contradict each other
+        raise ValueError(str(error)) from error
     environment = getattr(fabric.strategy, "cluster_environment", None)
     if launch.nodes > 1 and isinstance(environment, LightningEnvironment):
         raise ValueError(
