@@ -1,5 +1,0 @@
-"""One writer per run folder."""
-
-from softperm._lock import Busy, Lock, locked
-
-__all__ = ["Busy", "Lock", "locked"]
