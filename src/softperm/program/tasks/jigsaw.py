@@ -34,7 +34,7 @@ from softperm.program.tasks.base import (
     draw_noise,
     squared_error,
 )
-from softperm.puzzles import identical_pieces
+from softperm.puzzles import identical_pieces, scramble_by
 
 _EVALUATION_SEED = 0
 _EVALUATION_BATCH = 2500
@@ -153,7 +153,7 @@ class Jigsaw:
         pieces = self.puzzle.normalise(self.puzzle.cut(images))
         perm = part.of(self._scrambles(total, generator))
         noise = draw_noise((c.n_samples, total, n), c.noise_scale, part, generator)
-        return Examples(_scramble(pieces, perm), pieces, noise, c.n_samples, total)
+        return Examples(scramble_by(pieces, perm), pieces, noise, c.n_samples, total)
 
     def loss(self, net: torch.nn.Module, examples: Examples) -> Tensor:
         """Squared error of the softly restored pieces: summed over an image, mean over images."""
@@ -174,10 +174,12 @@ class Jigsaw:
         """Test images in batches: pieces, scrambled pieces, true and predicted permutations."""
         net.eval()
         generator = torch.Generator(device).manual_seed(_EVALUATION_SEED)
-        for images in self.test_images[:n_images].split(_EVALUATION_BATCH):
-            pieces = self.puzzle.cut(part.of(images).to(device))
-            target = part.of(self._scrambles(len(images), generator))
-            scrambled = _scramble(pieces, target)
+        n = len(self.test_images[:n_images])
+        for indices in torch.arange(n).split(_EVALUATION_BATCH):
+            images: Tensor = self.test_images[part.of(indices)]
+            pieces = self.puzzle.cut(images.to(device))
+            target = part.of(self._scrambles(len(indices), generator))
+            scrambled = scramble_by(pieces, target)
             chunks = scrambled.split(max(1, _NET_PIECES // scrambled.shape[1]))
             perm = torch.cat([net(self.puzzle.normalise(chunk))[1] for chunk in chunks])
             yield pieces, scrambled, target, perm
@@ -221,8 +223,3 @@ class Jigsaw:
             if watch is not None:
                 watch(len(pieces))
         return {name: total / self.n_test for name, total in sums.items()}
-
-
-def _scramble(pieces: Tensor, perm: Tensor) -> Tensor:
-    """Pieces in such an order that the permutations put them right, as `scramble` does."""
-    return pieces.take_along_dim(perm[..., None, None, None], 1)
