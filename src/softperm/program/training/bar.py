@@ -63,12 +63,16 @@ class Display:
         except OSError:
             self._stop.request(TERMINAL_GONE)
 
+    def _say(self, line: str) -> None:
+        """Write a line of plain text."""
+        if not self._hidden:
+            with self._writing():
+                print(line, flush=True)
+
     def start(self, title: str) -> None:
         """Say what is trained, and show the line."""
-        if self._hidden:
-            return
+        self._say(title)
         with self._writing():
-            print(title, flush=True)
             self._progress.start()
 
     def close(self) -> None:
@@ -103,28 +107,21 @@ class Display:
             due = time.monotonic() - self._told > _SECONDS_A_LINE
         else:
             due = self.wants(done)
-        if self._hidden or not due or done == self._steps:  # its end has a line of its own
-            return
-        self._told = time.monotonic()
-        with self._writing():
-            print(
-                f"{self._label}  step {done}/{self._steps}  loss {loss:.4g}  {rate:,.0f}/s",
-                flush=True,
-            )
+        if due and done < self._steps:  # its end has a line of its own
+            self._told = time.monotonic()
+            self._say(f"{self._label}  step {done}/{self._steps}  loss {loss:.4g}  {rate:,.0f}/s")
 
     def end_epoch(self, label: str, row: Mapping[str, float]) -> None:
         """Write what an epoch came to."""
         shown = [f"{name} {row[name]:.4f}" for name in _SHOWN if name in row][:2]
         self._progress.update(self._line, test=f"  {shown[0]}" if shown else "")
         line = "  ".join([label, f"loss {row['loss']:.4g}", *shown, f"{row['seconds']:.0f} s"])
-        if self._hidden:
-            return
         self._told = time.monotonic()
+        if self._progress.disable:
+            self._say(line)
+            return
         with self._writing():
-            if self._progress.disable:
-                print(line, flush=True)
-            else:
-                self._progress.console.print(line, highlight=False)
+            self._progress.console.print(line, highlight=False)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from softperm.program.schema import require_within
+from softperm.program.schema import require_ranges
 from softperm.program.training.config import TrainConfig, pick_device
 
 if TYPE_CHECKING:
@@ -43,10 +43,12 @@ class LaunchConfig:
     log_every: int | None = None
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and (name, value) != ("devices", "auto"):
-                require_within(value, name, low, high)
+        ranges = dict(_RANGES)
+        if self.devices == "auto":
+            del ranges["devices"]
+        if self.log_every is None:
+            del ranges["log_every"]
+        require_ranges(self, ranges)
         if self.strategy not in ("auto", "ddp"):
             raise ValueError(f"strategy must be auto or ddp, got {self.strategy!r}")
 
