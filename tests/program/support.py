@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from softperm._lock import Busy, locked
 from softperm.program.cli import main
-from softperm.program.training.lock import Busy, locked
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from softperm._lock import Busy
 from softperm.program.errors import guarded
-from softperm.program.training.lock import Busy
 from softperm.program.training.signals import Interrupted
 from tests.program.support import error_line
 

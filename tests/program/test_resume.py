@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from softperm._lock import locked
 from softperm.program.cli import main
 from softperm.program.training import trainer
-from softperm.program.training.lock import locked
 from softperm.program.training.run import Run
 from tests.program.support import error_line
 

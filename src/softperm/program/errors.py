@@ -14,8 +14,8 @@ from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
 
+from softperm._lock import Busy
 from softperm.program.schema import shorten
-from softperm.program.training.lock import Busy
 from softperm.program.training.signals import (
     TERMINAL_GONE,
     Interrupted,

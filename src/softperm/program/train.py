@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
+from softperm._lock import Lock
 from softperm.program.evaluate import evaluate
 from softperm.program.settings import JigsawConfig, SortingConfig
 from softperm.program.tasks import Task
 from softperm.program.training.config import TrainConfig
 from softperm.program.training.launch import LaunchConfig, make_fabric
-from softperm.program.training.lock import Lock
 from softperm.program.training.loop import Stopped
 from softperm.program.training.loop import train as train_network
 from softperm.program.training.run import TASKS, Run
@@ -46,9 +46,7 @@ def train(
         run.require_settings({**asdict(task_config), **asdict(config)})
     else:
         run.require_new()
-    fabric = make_fabric(launch, config)  # what is not there is told before the data are read
-    leads = fabric.global_rank == 0
-    team = Team(fabric.global_rank, fabric.world_size)
+    team = Team(make_fabric(launch, config))  # what is not there is told before the data are read
 
     def load() -> Task:
         return run.load_task() if resume else TASKS[task_name](task_config)  # type: ignore[arg-type]
@@ -66,19 +64,19 @@ def train(
             resume=resume,
             create=None if resume else create,
             launch=launch,
-            fabric=fabric,
+            team=team,
         )
     except Left as error:
-        error.told = not leads  # by the process that ended, and by the first
+        error.told = not team.leads  # by the process that ended, and by the first
         raise
     except Stopped as stopped:
-        if not leads:
+        if not team.leads:
             return 0
         folder = shlex.quote(str(out))
         how = f"softperm train {task_name} --out {folder} --resume"
         print(f"stopped; continue with: {how}", flush=True)  # where nobody reads it, that is told
         return 128 + stopped.signum
-    return evaluate(str(out), config.device) if leads else 0
+    return evaluate(str(out), config.device) if team.leads else 0
 
 
 def _in_all(team: Team, load: Callable[[], T]) -> T:

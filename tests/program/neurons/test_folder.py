@@ -10,6 +10,7 @@ import pytest
 import torch
 from matplotlib import image
 
+from softperm._lock import Busy, locked
 from softperm.data import worm as worm_module
 from softperm.data.worm import Wiring, synthetic_wiring
 from softperm.program.cli import main
@@ -17,7 +18,6 @@ from softperm.program.neurons import folder as folder_module
 from softperm.program.neurons.config import NeuronsConfig
 from softperm.program.neurons.folder import read_config, read_result, run_in
 from softperm.program.neurons.infer import confidence
-from softperm.program.training.lock import Busy, locked
 from tests.program.support import busy_when_renamed, refused
 
 SMALL = ["--candidates", "4", "--steps", "300"]

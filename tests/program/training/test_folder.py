@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from softperm._lock import Busy, locked
 from softperm.program.training.folder import new_folder
-from softperm.program.training.lock import Busy, locked
 from tests.program.support import busy_when_renamed
 
 

@@ -37,7 +37,7 @@ def test_bad_settings_are_named(
 def test_alone_there_is_one_process_and_nothing_to_agree_on() -> None:
     fabric = make_fabric(LaunchConfig(devices="auto"), CPU)
     assert fabric.world_size == 1
-    team = Team()
+    team = Team(fabric)
     assert team.leads
     assert team.add([1.5, 2.0]) == [1.5, 2.0]
     assert (team.agree(None), team.agree(15)) == (None, 15)
@@ -75,7 +75,7 @@ def test_more_gpus_than_there_are_are_refused() -> None:
 
 
 def test_only_a_broken_connection_is_called_one() -> None:
-    team = Team()
+    team = Team(make_fabric(LaunchConfig(), CPU))
     team.part = Part(0, 2)
     with pytest.raises(Left, match="another process of the training ended"), team.together():
         raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from softperm import _lock
-from softperm.program.training.lock import Busy, locked
+from softperm._lock import Busy, locked
 
 
 def test_the_second_is_told_who_is_first(tmp_path: Path) -> None:

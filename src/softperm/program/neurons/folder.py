@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from softperm._files import remove_leftovers, write_text
+from softperm._lock import locked
 from softperm.data.worm import Wiring, load_wiring
 from softperm.plotting import save
 from softperm.program.neurons.config import NeuronsConfig
@@ -19,7 +20,6 @@ from softperm.program.neurons.pictures import plot_body, plot_sharpening
 from softperm.program.readers import read_json, read_yaml
 from softperm.program.schema import build, require_same
 from softperm.program.training.folder import new_folder
-from softperm.program.training.lock import locked
 
 _CONFIG, _RESULT, _NAMES = "config.yaml", "result.json", "names.csv"
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from softperm._files import appearing, write_text
-from softperm.program.training.lock import Lock, locked
+from softperm._lock import Lock, locked
 
 
 @contextmanager

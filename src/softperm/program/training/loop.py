@@ -8,16 +8,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
 from softperm._files import remove_leftovers
+from softperm._lock import Lock, locked
 from softperm.program.tasks import Task
 from softperm.program.training.bar import display
 from softperm.program.training.config import TrainConfig
 from softperm.program.training.launch import LaunchConfig, make_fabric
-from softperm.program.training.lock import Lock, locked
 from softperm.program.training.run import Run
 from softperm.program.training.signals import Stopped, stop_on_signal
+from softperm.program.training.team import Team
 from softperm.program.training.trainer import Trainer
 
 __all__ = ["Stopped", "train"]
@@ -55,7 +55,7 @@ def train(
     resume: bool = False,
     create: Callable[[], AbstractContextManager[Lock]] | None = None,
     launch: LaunchConfig = _ALONE,
-    fabric: Fabric | None = None,
+    team: Team | None = None,
 ) -> dict[str, float]:
     """Train a new network on `task` and leave everything in the run's folder.
 
@@ -71,7 +71,7 @@ def train(
         create: Makes the folder and locks it; called after the first step, before anything is
             written, in the first process alone.
         launch: How to run it.
-        fabric: The processes, where they are launched already.
+        team: The processes, where they are launched already.
 
     Returns:
         The metrics after the last epoch.
@@ -84,15 +84,15 @@ def train(
         OSError: something cannot be written, or the folder was removed.
     """
     with _determinism(config.deterministic):
-        fabric = make_fabric(launch, config) if fabric is None else fabric
-        trainer = Trainer(task, config, run, fabric, launch.workers)
-        leads = trainer.team.leads
+        team = Team(make_fabric(launch, config)) if team is None else team
+        trainer = Trainer(task, config, run, team, launch.workers)
+        leads = team.leads
         if create is not None:
             trainer.first_step()
         elif leads:
             run.folder.mkdir(parents=True, exist_ok=True)
         with _holding(run, create) if leads else nullcontext() as lock, stop_on_signal() as stop:
-            trainer.team.require_same(log_every=launch.log_every or 0)
+            team.require_same(log_every=launch.log_every or 0)
             if resume:
                 trainer.load()
             with display(stop, trainer.title, launch.log_every, hidden=not leads) as shown:

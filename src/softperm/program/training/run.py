@@ -14,6 +14,7 @@ import yaml
 from torch import nn
 
 from softperm._files import write_text
+from softperm._lock import Lock, locked
 from softperm.nn import Puzzle, SinkhornNet
 from softperm.program.readers import read_json, read_yaml
 from softperm.program.schema import build, check, require_same, shorten
@@ -21,7 +22,6 @@ from softperm.program.settings import CONFIGS, JigsawConfig, SortingConfig
 from softperm.program.tasks import Jigsaw, Sorting, Task
 from softperm.program.training.config import TrainConfig
 from softperm.program.training.folder import new_folder
-from softperm.program.training.lock import Lock, locked
 from softperm.program.training.table import read_table, write_table
 from softperm.program.training.tensorfile import read_tensors, write_tensors
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
+from lightning_fabric import Fabric
 
 from softperm.program.schema import shorten
 from softperm.program.tasks.base import Part
@@ -31,17 +32,17 @@ class Team:
     What they tell each other goes over the CPU (gloo), so that no GPU is waited for.
 
     Arguments:
-        rank: Which of them this process is, from 0.
-        size: How many there are.
+        fabric: The processes, launched.
 
     Raises:
         Left: another process ended.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.part = Part(rank, size)
+    def __init__(self, fabric: Fabric) -> None:
+        self.fabric = fabric
+        self.part = Part(fabric.global_rank, fabric.world_size)
         with self.together():
-            self._group = dist.new_group(backend="gloo") if size > 1 else None
+            self._group = dist.new_group(backend="gloo") if self.size > 1 else None
 
     @property
     def size(self) -> int:
@@ -66,6 +67,14 @@ class Team:
             dist.all_reduce(total, group=self._group)
         found: list[float] = total.tolist()
         return found
+
+    def wait(self) -> None:
+        """Go on when all processes are here.
+
+        Raises:
+            Left: another process ended.
+        """
+        self.add([0.0])
 
     def require_same(self, **values: float) -> None:
         """Refuse a team whose processes do not do the same; all of them do.

@@ -9,16 +9,15 @@ from contextlib import closing, nullcontext
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
+from softperm._lock import Lock
 from softperm.program.tasks import Task
 from softperm.program.training.bar import Display
 from softperm.program.training.checkpoint import Parts, Progress, load_checkpoint, save_checkpoint
 from softperm.program.training.config import TrainConfig
 from softperm.program.training.events import EventWriter
 from softperm.program.training.loader import stored_examples
-from softperm.program.training.lock import Lock
 from softperm.program.training.memory import require_room
 from softperm.program.training.optimizers import make_optimizers, make_schedule
 from softperm.program.training.phases import Phases
@@ -37,15 +36,14 @@ class Trainer:
         task: What to train on.
         config: Settings of the loop.
         run: Where the run is kept.
-        fabric: The processes, launched.
+        team: The processes.
         workers: Processes that read ahead.
     """
 
-    def __init__(
-        self, task: Task, config: TrainConfig, run: Run, fabric: Fabric, workers: int
-    ) -> None:
+    def __init__(self, task: Task, config: TrainConfig, run: Run, team: Team, workers: int) -> None:
         self.task, self.config, self.run = task, config, run
-        self.fabric, self.workers = fabric, workers
+        self.team, self.workers = team, workers
+        self.fabric = fabric = team.fabric
         require_room(task.make_net)
         torch.manual_seed(stream_seed(config.seed, "weights"))
         self.raw_net = net = task.make_net()
@@ -54,9 +52,8 @@ class Trainer:
         total = self.steps * config.epochs
         schedules = [make_schedule(optimizer, config, total) for optimizer in optimizers]
         compiled: Any = torch.compile(net) if config.compile else net
-        self.team = Team(fabric.global_rank, fabric.world_size)
-        self.team.require_same(training_examples=task.n_train, test_examples=task.n_test)
-        with self.team.together():
+        team.require_same(training_examples=task.n_train, test_examples=task.n_test)
+        with team.together():
             self.net, *self.optimizers = fabric.setup(compiled, *optimizers)
         self.generator = torch.Generator(fabric.device)
         self.generator.manual_seed(stream_seed(config.seed, "noise"))
@@ -81,7 +78,7 @@ class Trainer:
         Raises:
             ValueError: it does not fit, or another process found another.
         """
-        self.team.add([0.0])  # the first process holds the lock: nobody writes any more
+        self.team.wait()  # the first process holds the lock: nobody writes any more
         if self.run.checkpoint_file.exists():
             self.progress = load_checkpoint(
                 self.run.checkpoint_file, self.parts, epochs=self.config.epochs, steps=self.steps
@@ -133,19 +130,17 @@ class Trainer:
             ValueError: they are no finite numbers any more.
         """
         (total,) = self.team.add([_sum(losses)])
-        try:
-            self._require_finite(total)
-        except ValueError as error:
-            error.told = not self.team.leads  # type: ignore[attr-defined]  # all find the same
-            raise
+        self._require_finite(total, told=not self.team.leads)  # all processes find the same
         self.progress.loss_sum += total
 
-    def _require_finite(self, loss: float) -> None:
+    def _require_finite(self, loss: float, *, told: bool) -> None:
         if not math.isfinite(loss):
-            raise ValueError(
+            error = ValueError(
                 f"the loss is {loss} in step {self.progress.step} of epoch "
                 f"{self.progress.epoch + 1}: lr, tau or the noise may be too large"
             )
+            error.told = told  # type: ignore[attr-defined]
+            raise error
 
     def first_step(self) -> None:
         """The first step of a new run, which shows whether everything fits together."""
@@ -187,7 +182,7 @@ class Trainer:
                     unread.append(self._step(stored, len(indices), measured))
                 except ValueError:
                     if unread:  # where a loss was no number any more, that is the reason
-                        self._require_finite(_sum(unread))
+                        self._require_finite(_sum(unread), told=False)
                     raise
                 done += len(indices)
                 asked = self.team.agree(stop.signum)
