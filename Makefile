@@ -59,6 +59,7 @@ bench: $(BENCH_STAMP) ## run the benchmarks, write docs/performance.md
 	$(BIN)/python benchmarks/variants.py
 	$(BIN)/python benchmarks/first_call.py
 	$(BIN)/python benchmarks/train_epoch.py
+	$(BIN)/python benchmarks/scaling.py
 
 docs: $(STAMP) ## build the documentation in site/
 	$(BIN)/mkdocs build --strict --quiet

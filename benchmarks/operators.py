@@ -17,10 +17,12 @@ import numpy as np
 import report
 import torch
 from contenders import OURS, PLAIN, Bound, all_contenders
+from levels import LEVELS, older_library
 from plain import N_ITERS, SIZES, THREADS
 from timing import check, limit_threads, medians
 
 import softperm
+from softperm.kernels.cpu import library
 from softperm.plotting import save
 
 MATCHING_UP_TO = 1000  # one matching of Gumbel scores takes minutes beyond
@@ -138,17 +140,27 @@ def publish(tables: dict[str, report.Cells], results: dict[str, Results]) -> Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"small sizes; {report.QUICK}")
+    parser.add_argument(
+        "--kernels",
+        choices=LEVELS,
+        help="measure those for an older processor; nothing but results.csv is written",
+    )
     options = parser.parse_args()
     limit_threads(THREADS)
     report.require_kernels()
+    if options.kernels:
+        library.function = older_library(LEVELS[options.kernels])  # type: ignore[assignment]
     tables, results = run(Bench(options.quick))
-    if not options.quick:
+    writes = not options.quick and not options.kernels
+    if writes:
         print("memory", flush=True)
         tables["memory"] = memory_table()
     for title, table in tables.items():
         table.print(title)
-    if not options.quick:
+    if writes:
         publish(tables, results)
+    elif not options.quick:
+        report.record(results, options.kernels)
 
 
 if __name__ == "__main__":

@@ -129,11 +129,16 @@ def write_sections(sections: dict[str, str], page: Path = PAGE) -> None:
     page.write_text(text, encoding="utf-8")
 
 
-def record(results: Mapping[str, Results], path: Path = ALL_RESULTS) -> None:
-    """Append the seconds of every section to the list of everything that was ever measured."""
-    when, where = date.today().isoformat(), f"{cpu()}, {instruction_set()}"
-    is_new = not path.exists()
-    with path.open("a", encoding="utf-8", newline="") as file:
+def record(results: Mapping[str, Results], kernels: str | None = None) -> None:
+    """Append the seconds of every section to the list of everything that was ever measured.
+
+    Arguments:
+        results: The seconds.
+        kernels: What the kernels were built for, where not for this processor.
+    """
+    when, where = date.today().isoformat(), f"{cpu()}, {kernels or instruction_set()}"
+    is_new = not ALL_RESULTS.exists()
+    with ALL_RESULTS.open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if is_new:
             writer.writerow(COLUMNS)

@@ -35,8 +35,8 @@ class Ours:
         self.net.train()
         indices = self.batches[self.done % len(self.batches)]
         self.done += 1
-        batch = self.task.batch(indices, self.generator)
-        loss = self.task.loss(self.net, batch, self.generator)
+        examples = self.task.examples(self.task.read(indices), self.generator)
+        loss = self.task.loss(self.net, examples)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -8,17 +8,16 @@ are compared. Borrowed and own threads need processes of their own, which take t
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
 from statistics import median
 from typing import Any
 
 import report
 import torch
+from levels import older_library
 from plain import N_ITERS, THREADS
 from timing import limit_threads, medians
 
@@ -74,20 +73,6 @@ def kernels(size: report.Size, tau: float = 1.0) -> Function:
 def all_by(tier: int) -> dict[str, Any]:
     """What makes every matrix be done in float64 (2) or in the log domain (3)."""
     return {"_FIRST_TIER": tier, "require_solvable": lambda *_: None}
-
-
-def older_library(level: int) -> Callable[[str, torch.dtype], Any]:
-    """`library.function` for the kernels built for an older instruction set."""
-    found = library._load(level)
-    library._lend_threads(found)
-
-    @cache
-    def function(name: str, dtype: torch.dtype) -> Any:
-        kernel = getattr(found, f"softperm_{name}_{library._NAMES[dtype]}")
-        kernel.restype = ctypes.c_int64
-        return kernel
-
-    return function
 
 
 class Bench:

@@ -121,6 +121,15 @@ def matcher(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Folders of pictures are not read into the cache of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setattr("softperm.data.cache.user_cache", lambda: folder)
+        yield
+
+
 class _Poisoned:
     """torch, but for memory that nothing was written to: it is full of what gives itself away."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from softperm._files import appearing, remove_leftovers, replacing, write_text
+from softperm._files import appearing, remove_leftovers, replacing, write_numbered, write_text
 
 posix = pytest.mark.skipif(os.name == "nt", reason="folders cannot be synchronised on Windows")
 
@@ -112,3 +112,83 @@ def test_the_temporary_name_is_one_that_is_removed(tmp_path: Path) -> None:
         assert not kept.exists()
         temporary.write_text("whole")
     assert (folder / "file.txt").read_text() == "whole"
+
+
+ENDINGS = ("-small.txt", ".txt")
+# Writes as many pairs as it is told, once its input is closed.
+WRITER = """
+import sys
+from pathlib import Path
+from softperm._files import write_numbered
+folder, who, times, links = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+if links == "without links":
+    import os
+    def link(*names):
+        raise PermissionError(1, "Operation not permitted")
+    os.link = link
+print("ready", flush=True)
+sys.stdin.read()
+for i in range(times):
+    text = f"{who} {i}"
+    files = dict.fromkeys(("-small.txt", ".txt"), lambda path: path.write_text(text))
+    print(*(path.name for path in write_numbered(folder, "x", files)))
+"""
+
+
+@pytest.mark.parametrize("links", ["with links", "without links"])
+def test_processes_that_write_the_same_names_at_once(tmp_path: Path, links: str) -> None:
+    times = 30
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), str(who), str(times), links],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for who in range(3)
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.close()
+    found = []
+    for who, writer in enumerate(writers):
+        assert writer.stdout is not None
+        with writer.stdout:
+            lines = writer.stdout.read().splitlines()
+        assert writer.wait() == 0
+        for i, line in enumerate(lines):
+            found += (names := line.split())
+            assert [(tmp_path / name).read_text() for name in names] == [f"{who} {i}"] * 2
+            small, large = names
+            assert small.removesuffix("-small.txt") == large.removesuffix(".txt")
+    assert len(found) == 3 * times * 2
+    assert sorted(found) == sorted(path.name for path in tmp_path.iterdir())
+
+
+def write_pair(folder: Path, text: str) -> list[str]:
+    files = dict.fromkeys(ENDINGS, lambda path: path.write_text(text))
+    return [path.name for path in write_numbered(folder, "x", files)]
+
+
+def test_the_first_number_at_which_all_names_are_free(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    assert write_pair(folder, "1") == ["x-small.txt", "x.txt"]
+    (folder / "x-2.txt").symlink_to("nowhere")
+    (folder / "x-3-small.txt").mkdir()
+    assert write_pair(folder, "2") == ["x-4-small.txt", "x-4.txt"]
+    assert (folder / "x.txt").read_text() == "1"
+    assert (folder / "x-2.txt").is_symlink()
+    assert len(list(folder.iterdir())) == 6
+
+
+def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail(path: Path) -> None:
+        path.write_text("half of the ")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_numbered(tmp_path, "x", {"-small.txt": Path.touch, ".txt": fail})
+    assert list(tmp_path.iterdir()) == []

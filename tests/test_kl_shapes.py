@@ -148,7 +148,7 @@ def test_distributions_that_do_not_fit() -> None:
         kl_divergence(square, GumbelSinkhorn(torch.zeros(3, 3), slack=0.0))
     with pytest.raises(ValueError, match=r"\(3, 3\) without slack and \(2, 2\) with slack"):
         kl_divergence(square, GumbelSinkhorn(torch.zeros(2, 2), slack=0.0))
-    with pytest.raises(ValueError, match=r"must broadcast, got \(2,\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"must broadcast, got \(2,\), \(3,\)"):
         kl_divergence(square.expand((2,)), square.expand((3,)))
     with pytest.raises(NotImplementedError):
         kl_divergence(square, GumbelMatching(torch.zeros(3, 3)))

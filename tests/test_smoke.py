@@ -20,13 +20,22 @@ from tests import references
 # All that the extras bring, each a module that must not be needed.
 EXTRAS = (
     *("PIL", "lightning_fabric", "matplotlib", "pooch", "rich"),
-    *("safetensors", "sklearn", "tensorboard", "yaml", "beartype", "hypothesis", "jaxtyping"),
+    *(
+        "safetensors",
+        "shtab",
+        "sklearn",
+        "tensorboard",
+        "yaml",
+        "beartype",
+        "hypothesis",
+        "jaxtyping",
+    ),
 )
 SCRIPT = """
 import importlib, json, pkgutil, sys
 sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))  # whoever imports one of these fails
 import softperm
-apart = ("softperm.program", "softperm.plotting", "softperm.kernels.gpu")
+apart = ("softperm.program", "softperm.plotting", "softperm.kernels.gpu", "softperm.__main__")
 found = [module.name for module in pkgutil.walk_packages(softperm.__path__, "softperm.")]
 library = [name for name in found if not name.startswith(apart) and "-" not in name]
 for name in library:

@@ -23,6 +23,15 @@ def shape_of(x: Tensor) -> tuple[int, ...]:
     return tuple(x.shape)
 
 
+def broadcast_batch(names: str, *shapes: torch.Size) -> torch.Size:
+    """The batch dimensions that all shapes broadcast to; `names` tells whose they are."""
+    try:
+        return torch.Size(torch.broadcast_shapes(*shapes))
+    except RuntimeError:
+        got = ", ".join(str(tuple(shape)) for shape in shapes)
+        raise ValueError(f"the batch dimensions of {names} must broadcast, got {got}") from None
+
+
 def require_tensor(x: object, name: str) -> None:
     """Refuse everything that is not a tensor."""
     if not isinstance(x, Tensor):

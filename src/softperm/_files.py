@@ -7,7 +7,7 @@ import glob
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -39,6 +39,12 @@ def _sync_folder(folder: Path) -> None:
             raise
 
 
+def _sync_file(path: Path) -> None:
+    """Bring what is in a file to the disk."""
+    with path.open("r+b") as file:  # Windows brings to the disk only what may be written
+        os.fsync(file.fileno())
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the name of `path` when all went well.
@@ -49,8 +55,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         yield temporary
-        with temporary.open("r+b") as file:  # Windows brings to the disk only what may be written
-            os.fsync(file.fileno())
+        _sync_file(temporary)
         temporary.replace(path)
         _sync_folder(path.parent)
     finally:
@@ -61,6 +66,74 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file in one step."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_numbered(
+    folder: Path, stem: str, files: Mapping[str, Callable[[Path], object]]
+) -> list[Path]:
+    """Write files that belong together, under the first number at which all their names are free.
+
+    A name is free until it is taken: of several processes that write at once each has its own.
+
+    Arguments:
+        folder: Where to; made where it is missing.
+        stem: How the names begin: `stem`, or `stem-2`, `stem-3` and so on.
+        files: How the names end, and what writes each file to a path.
+
+    Returns:
+        The files, in the same order.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporaries = {ending: _temporary(folder / f"{stem}{ending}") for ending in files}
+    try:
+        for ending, write in files.items():
+            write(temporaries[ending])
+            _sync_file(temporaries[ending])
+        name, number = stem, 1
+        while (taken := _take(folder / name, temporaries)) is None:
+            number += 1
+            name = f"{stem}-{number}"
+        _sync_folder(folder)
+        return taken
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _take(base: Path, temporaries: Mapping[str, Path]) -> list[Path] | None:
+    """Give every file its name, `base` and an ending; None where one of these is not free."""
+    taken: list[Path] = []
+    try:
+        for ending, temporary in temporaries.items():
+            path = base.with_name(f"{base.name}{ending}")
+            _link(temporary, path)
+            taken.append(path)
+    except BaseException as error:
+        for path in taken:
+            path.unlink()
+        if isinstance(error, FileExistsError):
+            return None
+        raise
+    return taken
+
+
+def _link(file: Path, path: Path) -> None:
+    """Give a file one more name.
+
+    Raises:
+        FileExistsError: there is something of that name.
+    """
+    try:
+        os.link(file, path)
+    except FileExistsError:
+        raise
+    except OSError:  # the file system knows no links
+        path.touch(exist_ok=False)
+        try:
+            shutil.copyfile(file, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from softperm._checks import shape_of
+from softperm._checks import broadcast_batch, shape_of
 from softperm.kernels.reference import working_dtype
 
 if TYPE_CHECKING:
@@ -37,13 +37,7 @@ def _check_pair(q: GumbelSinkhorn, p: GumbelSinkhorn) -> None:
             f"both distributions must be over matrices of one shape, with slack in both or in "
             f"neither, got {kinds[0]} and {kinds[1]}"
         )
-    try:
-        torch.broadcast_shapes(q.batch_shape, p.batch_shape)
-    except RuntimeError:
-        raise ValueError(
-            f"the batch dimensions of both distributions must broadcast, got "
-            f"{tuple(q.batch_shape)} and {tuple(p.batch_shape)}"
-        ) from None
+    broadcast_batch("both distributions", q.batch_shape, p.batch_shape)
 
 
 def _entries(x: Tensor, x0: Tensor, ratio: Tensor, scales: tuple[float, float]) -> Tensor:

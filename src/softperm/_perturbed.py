@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn, Self
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -12,6 +13,19 @@ __all__ = ["Perturbed"]
 
 class Perturbed(Distribution):
     """A function of scores and Gumbel noise, of which nothing has a closed form."""
+
+    log_alpha: Tensor
+    noise_scale: float
+
+    def _expanded(self, kind: type[Self], batch_shape: Any, instance: Any) -> Self:
+        """Give a `kind` of these batch dimensions, without the attributes that it alone has."""
+        new: Self = self._get_checked_instance(kind, instance)  # type: ignore[no-untyped-call]
+        batch_shape = torch.Size(batch_shape)
+        new.log_alpha = self.log_alpha.expand(batch_shape + self.log_alpha.shape[-2:])
+        new.noise_scale = self.noise_scale
+        Distribution.__init__(new, batch_shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def _refuse(self, what: str, instead: str) -> NoReturn:
         raise NotImplementedError(

@@ -15,7 +15,7 @@ from torch.compiler import is_compiling
 from torch.jit import is_tracing  # type: ignore[attr-defined]
 from torch.nn import Parameter
 
-__all__ = ["can_read_values", "is_plain"]
+__all__ = ["can_read_values", "end_workers", "is_plain"]
 
 
 class _Probe(torch.autograd.Function):
@@ -83,3 +83,13 @@ def can_read_values(*tensors: Tensor) -> bool:
         if not x.is_cpu:
             return False
     return is_plain(*tensors)
+
+
+def end_workers(batches: Any) -> None:
+    """End the processes that read for the iterator of a `DataLoader`.
+
+    By public means they end when nothing refers to the iterator any more, which tracebacks do.
+    """
+    end = getattr(batches, "_shutdown_workers", None)
+    if end is not None:
+        end()

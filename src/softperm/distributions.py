@@ -117,7 +117,8 @@ class GumbelSinkhorn(Perturbed):
         check_tol(tol)
         check_backend(backend, log_alpha.device)
         check_grad(grad)
-        self._how = {"tol": tol, "backend": backend, "grad": grad}
+        how = {"tol": tol, "backend": backend, "grad": grad}
+        self._options: dict[str, Any] = self._shape._asdict() | how
         if not isinstance(tau, Tensor):
             tau = log_alpha.new_tensor(tau, dtype=working_dtype(log_alpha))
         batch_shape = common_batch(log_alpha, tau, self._shape)
@@ -159,8 +160,7 @@ class GumbelSinkhorn(Perturbed):
     @property
     def noiseless(self) -> Tensor:
         """The sample without noise, S(X / tau), shape batch_shape + event_shape; differentiable."""
-        options: dict[str, Any] = self._shape._asdict() | self._how
-        matrix: Tensor = sinkhorn(self.log_alpha, self.tau, self.n_iters, **options)
+        matrix: Tensor = sinkhorn(self.log_alpha, self.tau, self.n_iters, **self._options)
         return matrix
 
     def rsample(
@@ -174,7 +174,6 @@ class GumbelSinkhorn(Perturbed):
 
         `hard` as in `gumbel_sinkhorn`: permutation matrices with the gradient of the soft ones.
         """
-        options: dict[str, Any] = self._shape._asdict() | self._how
         return gumbel_sinkhorn(
             self.log_alpha,
             self.tau,
@@ -183,7 +182,7 @@ class GumbelSinkhorn(Perturbed):
             sample_shape=sample_shape,
             generator=generator,
             hard=hard,
-            **options,
+            **self._options,
         )
 
     def sample(
@@ -195,16 +194,11 @@ class GumbelSinkhorn(Perturbed):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> GumbelSinkhorn:
         """Expand the batch dimensions to `batch_shape`."""
-        new: GumbelSinkhorn = self._get_checked_instance(GumbelSinkhorn, _instance)  # type: ignore[no-untyped-call]
-        batch_shape = torch.Size(batch_shape)
-        new.log_alpha = self.log_alpha.expand(batch_shape + self.log_alpha.shape[-2:])
+        new = self._expanded(GumbelSinkhorn, batch_shape, _instance)
         new.tau = self.tau.expand(batch_shape)
         new.n_iters = self.n_iters
-        new.noise_scale = self.noise_scale
         new._shape = self._shape
-        new._how = self._how
-        super(GumbelSinkhorn, new).__init__(batch_shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
+        new._options = self._options
         return new
 
 
@@ -257,7 +251,7 @@ class GumbelMatching(Perturbed):
         log_alpha = only_counted(log_alpha, n_rows, n_cols)
         require_log_alpha(log_alpha)
         self.noise_scale = require_noise_scale(noise_scale)
-        self._given = {"unmatched": unmatched, "n_rows": n_rows, "n_cols": n_cols}
+        self._given: dict[str, Any] = {"unmatched": unmatched, "n_rows": n_rows, "n_cols": n_cols}
         batch_shape = matching_batch(log_alpha, **self._given)
         self.log_alpha = log_alpha.expand(batch_shape + log_alpha.shape[-2:])
         super().__init__(batch_shape, log_alpha.shape[-2:], validate_args=validate_args)
@@ -275,8 +269,7 @@ class GumbelMatching(Perturbed):
     @property
     def noiseless(self) -> Tensor:
         """The sample without noise, M(X) as a matrix, shape batch_shape + (m, n)."""
-        given: dict[str, Any] = self._given
-        return self._matrix(matching(self.log_alpha, **given))
+        return self._matrix(matching(self.log_alpha, **self._given))
 
     def sample(
         self, sample_shape: SampleShape = (), *, generator: torch.Generator | None = None
@@ -285,25 +278,19 @@ class GumbelMatching(Perturbed):
 
         Their shape is sample_shape + batch_shape + (m, n).
         """
-        given: dict[str, Any] = self._given
         perm = gumbel_matching(
             self.log_alpha,
             noise_scale=self.noise_scale,
             sample_shape=sample_shape,
             generator=generator,
-            **given,
+            **self._given,
         )
         return self._matrix(perm)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> GumbelMatching:
         """Expand the batch dimensions to `batch_shape`."""
-        new: GumbelMatching = self._get_checked_instance(GumbelMatching, _instance)  # type: ignore[no-untyped-call]
-        batch_shape = torch.Size(batch_shape)
-        new.log_alpha = self.log_alpha.expand(batch_shape + self.event_shape)
-        new.noise_scale = self.noise_scale
+        new = self._expanded(GumbelMatching, batch_shape, _instance)
         new._given = self._given
-        super(GumbelMatching, new).__init__(batch_shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
         return new
 
 

@@ -18,11 +18,13 @@ from softperm.permutations import permutation_matrix
 
 __all__ = ["plot_curves", "plot_puzzles", "plot_temperatures", "save"]
 
+DPI = 120  # of the figures that are written
+
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG, in one step, and return its path."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+        figure.savefig(temporary, dpi=DPI)
     return path
 
 

@@ -125,7 +125,12 @@ def scramble(
     perm = random_permutation(
         pieces.shape[-4], tuple(pieces.shape[:-4]), generator=generator, device=pieces.device
     )
-    return pieces.gather(-4, perm[..., None, None, None].expand(pieces.shape)), perm
+    return scramble_by(pieces, perm), perm
+
+
+def scramble_by(pieces: Tensor, perm: Tensor) -> Tensor:
+    """Shuffle pieces so that these permutations put them right."""
+    return pieces.gather(-4, perm[..., None, None, None].expand(pieces.shape))
 
 
 def identical_pieces(pieces: Shaped[Tensor, "*batch n c h w"]) -> Int64[Tensor, "*batch n"]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from softperm.data import load_folder, read_image
+from softperm.data import Images, load_folder, read_image
 
 Pixels = NDArray[np.uint8]
 
@@ -36,8 +36,14 @@ def write_constant(path: Path, value: int) -> Path:
     return path
 
 
-def values(images: Tensor) -> list[int]:
+def whole(images: Images) -> Tensor:
+    """All images in memory."""
+    return images[torch.arange(len(images))]
+
+
+def values(stored: Images) -> list[int]:
     """The grey values of constant pictures."""
+    images = whole(stored)
     assert torch.equal(images, images[:, :1, :1, :1].expand_as(images))
     return [int(value) for value in images[:, 0, 0, 0]]
 

@@ -217,6 +217,7 @@ def test_test_images_alone(
         (tmp_path / name).unlink()
     monkeypatch.setenv("SOFTPERM_DATA", str(tmp_path))
     for found in (load_mnist_test(tmp_path), load_mnist_test(), load_test_images("mnist")):
+        assert isinstance(found, torch.Tensor)
         assert torch.equal(found, both.test)
     with pytest.raises(FileNotFoundError, match=f"{tmp_path} must hold {NAMES[0]}"):
         load_images("mnist")

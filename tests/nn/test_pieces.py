@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 from softperm import matching
-from softperm.nn import PieceTransformer, SinkhornConvNet
+from softperm.nn import PieceTransformer, SinkhornConvNet, SinkhornNet
+from softperm.puzzles import assemble, scramble, split
 
 NETS = pytest.mark.parametrize("net", [PieceTransformer, SinkhornConvNet])
 SMALL: dict[Any, dict[str, int]] = {
@@ -30,6 +32,28 @@ def test_shapes_in_training_and_evaluation(net: Any, batch: tuple[int, ...]) -> 
     ordered, perm = model.eval()(pieces)
     assert ordered.shape == pieces.shape
     assert torch.equal(perm, matching(model.log_alpha(pieces)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: PieceTransformer(1, 4, 4, 16, 2, 2), lambda: SinkhornConvNet(1, 4, 4, 8, 3, tau=0.5)],
+    ids=["transformer", "conv"],
+)
+def test_learns_to_order_two_by_two(make: Callable[[], SinkhornNet]) -> None:
+    torch.manual_seed(0)
+    images = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8) + 0.05 * torch.randn(32, 1, 8, 8)
+    pieces, net = split(images, 2), make()
+    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(60):
+        scrambled, _ = scramble(pieces)
+        loss = (net(scrambled)[0] - pieces).square().sum((1, 2, 3, 4)).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    scrambled, perm = scramble(pieces)
+    ordered, found = net.eval()(scrambled)
+    assert float((found == perm).float().mean()) > 0.95
+    assert assemble(ordered, 2).shape == images.shape
 
 
 @NETS

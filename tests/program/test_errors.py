@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from softperm._lock import Busy
 from softperm.program.errors import guarded
-from softperm.program.training.lock import Busy
 from softperm.program.training.signals import Interrupted
+from tests.program.support import error_line
 
 
 def outcome(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -23,9 +24,7 @@ def outcome(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[i
         raise error
 
     code = guarded(work)
-    text = capsys.readouterr().err
-    assert text.startswith("softperm: error: ")
-    assert text.count("\n") == 1
+    text = error_line(capsys)
     assert len(text) < 700
     return code, text
 
@@ -48,6 +47,7 @@ def outcome(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[i
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 TB"), 3, "enough memory"),
         (torch.OutOfMemoryError("CUDA out of memory"), 3, "not enough memory"),
         (RuntimeError("CUDA error: unspecified launch failure"), 3, "the device failed"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), 3, "worker was killed"),
         (Busy("run is in use by process 7"), 4, "in use by process 7"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (Interrupted(signal.SIGTERM), 143, "interrupted"),

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from softperm._lock import locked
 from softperm.program.cli import main
-from softperm.program.training import loop
-from softperm.program.training.lock import locked
+from softperm.program.training import trainer
 from softperm.program.training.run import Run
+from tests.program.support import error_line
 
 SORT = ["train", "sorting", "--n_items", "3", "--train_lists", "40", "--test_lists", "10"]
 SHORT = [*SORT, "--epochs", "1", "--device", "cpu"]
@@ -18,12 +19,6 @@ SHORT = [*SORT, "--epochs", "1", "--device", "cpu"]
 @pytest.fixture(autouse=True)
 def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def error(capsys: pytest.CaptureFixture[str]) -> str:
-    text = capsys.readouterr().err
-    assert text.count("\n") == 1
-    return text
 
 
 def test_a_folder_whose_name_is_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,7 +37,7 @@ def test_other_seeds_are_refused_before_anything_is_made(
     seed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*SHORT, "--seed", seed, "--out", "run"]) == 1
-    assert "seed must be between 0 and" in error(capsys)
+    assert "seed must be between 0 and" in error_line(capsys)
     assert not list(Path().iterdir())
 
 
@@ -54,23 +49,23 @@ def test_a_preset_that_contradicts_the_run(capsys: pytest.CaptureFixture[str]) -
     assert main([*resume, *options]) == 0  # the same again; what no preset says stays: the seed
     capsys.readouterr()
     assert main([*resume, "--preset", "sorting-5"]) == 1
-    assert "a resumed run keeps its settings: n_items was 3 in run, got 5" in error(capsys)
+    assert "a resumed run keeps its settings: n_items was 3 in run, got 5" in error_line(capsys)
     assert main([*resume, *options, "--preset", "relative-5"]) == 1
-    assert "a resumed run keeps its settings" in error(capsys)
+    assert "a resumed run keeps its settings" in error_line(capsys)
 
 
 def test_a_run_that_fails_before_its_first_step_leaves_room_for_the_right_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Trainer, "step", fail)
+        patch.setattr(trainer.Trainer, "_step", fail)
         assert main([*SHORT, "--out", "runs/mine"]) == 1
-    assert "no step" in error(capsys)
+    assert "no step" in error_line(capsys)
     assert not list(Path().iterdir())
     assert main([*SHORT, "--out", "runs/mine"]) == 0
 
 
-def fail(*_: object) -> None:
+def fail(*_: object, **__: object) -> None:
     raise ValueError("no step")
 
 
@@ -86,7 +81,7 @@ def test_an_empty_folder_is_filled_and_another_is_left(
     Path("mine/metrics.csv").write_text("mine")
     capsys.readouterr()
     assert main([*SHORT, "--out", "mine"]) == 1
-    assert "mine is not empty, it holds metrics.csv: give another --out" in error(capsys)
+    assert "mine is not empty, it holds metrics.csv: give another --out" in error_line(capsys)
     assert Path("mine/metrics.csv").read_text() == "mine"
 
 
@@ -95,13 +90,13 @@ def test_a_folder_in_use_is_left_alone(capsys: pytest.CaptureFixture[str]) -> No
     capsys.readouterr()
     with locked(Path("run")):
         assert main(["train", "sorting", "--out", "run", "--resume"]) == 4
-    assert "run is in use by process" in error(capsys)
+    assert "run is in use by process" in error_line(capsys)
     assert main(["train", "sorting", "--out", "run", "--resume"]) == 0
 
 
 def test_names_are_not_completed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SHORT, "--epoch", "1", "--out", "run"]) == 2
-    assert "--epoch" in error(capsys)
+    assert "--epoch" in error_line(capsys)
 
 
 def test_a_config_file_may_hold_numbers_as_people_write_them() -> None:

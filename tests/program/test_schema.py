@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from softperm.nn import Puzzle
 from softperm.program.presets import preset_file, preset_names
 from softperm.program.readers import read_json, read_text, read_yaml
-from softperm.program.schema import build, check, require_within, shorten
+from softperm.program.schema import build, check, require_ranges, require_within, shorten
 from softperm.program.settings import CONFIGS
 from softperm.program.training.config import TrainConfig
 
@@ -32,6 +32,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         require_within(self.count, "count", 1, 10)
+
+
+def test_every_range_is_checked_and_the_field_named() -> None:
+    ranges = {"count": (1, 10), "rate": (0.0, 1.0)}
+    require_ranges(Settings(10, 0.0), ranges)
+    with pytest.raises(ValueError, match=r"rate must be between 0 and 1, got 2\.0"):
+        require_ranges(Settings(1, 2.0), ranges)
+    with pytest.raises(AttributeError, match="speed"):
+        require_ranges(Settings(1), {"speed": (0, 1)})
 
 
 def test_values_become_those_of_the_class() -> None:

@@ -14,7 +14,7 @@ _BOX, _MARGIN = 20, 4  # MNIST's digits fill a box of 20 x 20 pixels in an image
 _CONTRAST = 1.5  # enlarging makes edges grey, and MNIST's strokes are nearly white
 
 
-def load_digits(size: int = 8) -> ImageData:
+def load_digits(size: int = 8) -> ImageData[Tensor]:
     """Load the 1,797 digits of 8 x 8 pixels embedded in scikit-learn.
 
     Their grey values 0..16 are scaled to 0..255. The first 1,500 are for training, the last 297

@@ -1,22 +1,30 @@
-"""Images in memory, ready for a task."""
+"""Images ready for a task."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from softperm._checks import shape_of
+from softperm.data.imagelist import Images
+
+_AT_A_TIME = 2**23  # pixels whose statistics are computed
+
+
+Stored = TypeVar("Stored", Tensor, Images)
 
 
 @dataclass(frozen=True)
-class ImageData:
-    """Training and test images held in memory, with the statistics that normalise them.
+class ImageData(Generic[Stored]):
+    """Training and test images, with the statistics that normalise them.
 
     Arguments:
-        train: Training images, uint8, (N, C, H, W).
-        test: Test images, uint8, (M, C, H, W).
+        train: Training images, uint8, (N, C, H, W): a tensor, or `Images` that are read when they
+            are indexed.
+        test: Test images, likewise, (M, C, H, W).
         mean: Mean of every channel, of pixel values in [0, 1], over the training images.
         std: Standard deviation of every channel, likewise; 1 for a constant channel.
 
@@ -25,8 +33,8 @@ class ImageData:
             have images of different shape.
     """
 
-    train: Tensor
-    test: Tensor
+    train: Stored
+    test: Stored
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -36,28 +44,30 @@ class ImageData:
         if self.train.shape[1:] != self.test.shape[1:]:
             raise ValueError(
                 f"training and test images must have the same shape, got "
-                f"{shape_of(self.train)[1:]} and {shape_of(self.test)[1:]}"
+                f"{tuple(self.train.shape[1:])} and {tuple(self.test.shape[1:])}"
             )
 
 
-def require_images(images: Tensor, name: str) -> None:
+def require_images(images: Tensor | Images, name: str) -> None:
     """Refuse what are not at least one image of at least one pixel, (N, C, H, W)."""
-    if images.dim() != 4 or images.numel() == 0:
-        raise ValueError(
-            f"{name} must hold images with pixels, (N, C, H, W), got shape {shape_of(images)}"
-        )
+    shape = tuple(images.shape)
+    if len(shape) != 4 or math.prod(shape) == 0:
+        raise ValueError(f"{name} must hold images with pixels, (N, C, H, W), got shape {shape}")
 
 
 def channel_statistics(
-    images: Tensor, gamma: float = 1.0
+    images: Tensor | Images, gamma: float = 1.0
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Compute mean and standard deviation per channel of uint8 images (N, C, H, W).
 
     They are those of pixel values in [0, 1] to the power `gamma`; the deviation of a constant
-    channel is given as 1.
+    channel is given as 1. The images are read some at a time.
     """
-    channels = images.unbind(1)
-    counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in channels])
+    length = max(1, _AT_A_TIME // math.prod(images.shape[1:]))
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
+    for part in (images.in_order() if isinstance(images, Images) else images).split(length):
+        for count, channel in zip(counts, part.unbind(1), strict=True):
+            count += channel.flatten().bincount(minlength=256)
     share = counts.double() / counts.sum(1, keepdim=True)
     values = (torch.arange(256, dtype=torch.float64) / 255) ** gamma
     mean = share @ values
@@ -66,7 +76,7 @@ def channel_statistics(
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def with_statistics(train: Tensor, test: Tensor) -> ImageData:
+def with_statistics(train: Stored, test: Stored) -> ImageData[Stored]:
     """The images with the mean and standard deviation of the training part."""
     require_images(train, "train")
     return ImageData(train, test, *channel_statistics(train))

@@ -108,7 +108,7 @@ def _idx_shape(magic: bytes, file: IO[bytes], path: Path) -> list[int]:
     return [int(side) for side in np.frombuffer(sides, ">u4", n_dims)]
 
 
-def load_mnist(folder: str | Path | None = None) -> ImageData:
+def load_mnist(folder: str | Path | None = None) -> ImageData[Tensor]:
     """Load MNIST: 60,000 training and 10,000 test images of 28 x 28 grey pixels.
 
     Arguments:

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from softperm._checks import (
     as_sample_shape,
+    require_float_matrix,
     require_noise_scale,
     require_positive_float,
     require_positive_int,
+    shape_of,
 )
 from softperm._typing import SampleShape
 from softperm.distributions import GumbelSinkhorn
@@ -125,11 +127,66 @@ class SinkhornNet(nn.Module):
             grad=self.grad,
         )
 
+    def soften(
+        self,
+        log_alpha: Tensor,
+        sample_shape: SampleShape = (),
+        generator: torch.Generator | None = None,
+        *,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        r"""Draw the soft matrices of training.
+
+        .. math:: P = S((\log\alpha + s\,\varepsilon) / \tau)
+
+        Arguments:
+            log_alpha: Scores, floating, shape (\*, n, n).
+            sample_shape: Samples to draw of every matrix.
+            generator: Source of the noise.
+            noise: Standard Gumbel noise in the place of that drawn, floating, shape sample_shape +
+                (\*, n, n); `generator` is not used then. With it, processes that share a batch can
+                draw the noise of all of it.
+
+        Returns:
+            Samples, shape sample_shape + (\*, n, n).
+
+        Raises:
+            TypeError: `noise` is not a floating tensor.
+            ValueError: `noise` has another shape.
+
+        Source: Mena et al., ICLR 2018, section 3.2 (Gumbel-Sinkhorn distribution).
+
+        Example:
+            >>> SinkhornNet(tau=2.0).soften(torch.zeros(2, 2), noise=torch.zeros(2, 2))
+            tensor([[0.5000, 0.5000],
+                    [0.5000, 0.5000]])
+        """
+        scale = self.noise_scale
+        if noise is not None:
+            shape = as_sample_shape(sample_shape) + log_alpha.shape
+            require_float_matrix(noise, "noise")
+            if noise.shape != shape:
+                raise ValueError(f"noise must have shape {tuple(shape)}, got {shape_of(noise)}")
+            log_alpha, sample_shape, scale = log_alpha + scale * noise, (), 0.0
+        return gumbel_sinkhorn(
+            log_alpha,
+            self.tau,
+            self.n_iters,
+            noise_scale=scale,
+            sample_shape=sample_shape,
+            generator=generator,
+            tol=self.tol,
+            backend=self.backend,
+            grad=self.grad,
+        )
+
     def forward(
         self,
         items: Tensor,
         sample_shape: SampleShape = (),
         generator: torch.Generator | None = None,
+        *,
+        noise: Tensor | None = None,
     ) -> Ordering:
         r"""Order the items: softly and with noise in training, hard and without in evaluation.
 
@@ -139,26 +196,20 @@ class SinkhornNet(nn.Module):
             items: Items, shape (\*, n, ...).
             sample_shape: Training mode only: Gumbel-Sinkhorn samples to draw for every list.
             generator: Training mode only: source of the noise.
+            noise: Training mode only: noise in the place of that drawn, as in `soften`.
 
         Returns:
             In training mode the softly ordered items, shape sample_shape + (\*, n, ...), and the
             soft matrices, sample_shape + (\*, n, n); in evaluation mode the ordered items,
             (\*, n, ...), and the indices of the permutation, int64, (\*, n).
+
+        Raises:
+            TypeError, ValueError: `noise` is not as in `soften`.
         """
         if not self.training:
             perm = matching(self.log_alpha(items))
             return Ordering(apply_permutation(perm, items), perm)
-        P = gumbel_sinkhorn(
-            self.log_alpha(items),
-            self.tau,
-            self.n_iters,
-            noise_scale=self.noise_scale,
-            sample_shape=sample_shape,
-            generator=generator,
-            tol=self.tol,
-            backend=self.backend,
-            grad=self.grad,
-        )
+        P = self.soften(self.log_alpha(items), sample_shape, generator, noise=noise)
         samples = items.expand(as_sample_shape(sample_shape) + items.shape)
         return Ordering(apply_permutation(P, samples), P)
 

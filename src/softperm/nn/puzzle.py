@@ -14,7 +14,10 @@ from softperm._checks import (
     require_odd,
     require_positive_float,
     require_positive_int,
+    require_tensor,
+    shape_of,
 )
+from softperm._resize import resize, stretch
 from softperm.nn.base import SinkhornNet
 from softperm.nn.conv import SinkhornConvNet
 from softperm.nn.transformer import PieceTransformer
@@ -141,8 +144,33 @@ class Puzzle:
         return SinkhornConvNet(*shape, self.hidden_channels, self.kernel_size, **sampling)
 
     def cut(self, images: Tensor) -> Tensor:
-        """Cut uint8 images into pieces, uint8; padding is black."""
-        return split(images, self.pieces)
+        r"""Cut images into the pieces that the network reads.
+
+        A side that `pieces` does not divide is stretched to the next multiple. Every piece is then
+        resized by itself to `piece_size`, where the images have another size than the puzzle's.
+
+        Arguments:
+            images: uint8, shape (\*, C, H, W), with at least `pieces` pixels per side.
+
+        Returns:
+            The pieces in row-major order, uint8, shape (\*, pieces * pieces, C, h, w).
+
+        Raises:
+            TypeError: `images` is no tensor of uint8.
+            ValueError: `images` has another shape, or fewer pixels per side than pieces.
+        """
+        require_tensor(images, "images")
+        if images.dtype != torch.uint8:
+            raise TypeError(f"images must be uint8, values from 0 to 255, got {images.dtype}")
+        if images.dim() < 3 or images.shape[-3] != self.channels:
+            raise ValueError(
+                f"images must have shape (*, {self.channels}, H, W), got {shape_of(images)}"
+            )
+        *batch, channels, height, width = images.shape
+        flat = images.reshape(-1, channels, height, width)
+        pieces = split(stretch(flat, self.pieces), self.pieces)
+        sized = resize(pieces.flatten(0, 1), self.piece_size)
+        return sized.reshape(*batch, self.pieces**2, channels, *self.piece_size)
 
     def normalise(self, pieces: Tensor) -> Tensor:
         """Turn uint8 pieces into what the network reads: float32, standardised per channel."""

@@ -8,7 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softperm._checks import in_one_thread, nan_or_inf, require_float_matrix, shape_of
+from softperm._checks import (
+    broadcast_batch,
+    in_one_thread,
+    nan_or_inf,
+    require_float_matrix,
+    shape_of,
+)
 from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm._typing import Float, Int64, Integer
@@ -114,13 +120,7 @@ def matching_batch(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> torch
         shapes.append(unmatched.shape[:-1])
     if all(shape == shapes[0] for shape in shapes):
         return shapes[0]
-    try:
-        return torch.Size(torch.broadcast_shapes(*shapes))
-    except RuntimeError:
-        raise ValueError(
-            f"the batch dimensions of log_alpha, n_rows, n_cols and unmatched must broadcast, got "
-            f"{', '.join(str(tuple(shape)) for shape in shapes)}"
-        ) from None
+    return broadcast_batch("log_alpha, n_rows, n_cols and unmatched", *shapes)
 
 
 def _for_each(size: int | Tensor | None, batch: torch.Size, device: torch.device) -> Tensor | None:

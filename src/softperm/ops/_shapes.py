@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softperm._checks import first_index
+from softperm._checks import broadcast_batch, first_index
 from softperm._torch import can_read_values
 from softperm.kernels.reference import Problem, working_dtype
 from softperm.ops._sizes import (
@@ -127,13 +127,7 @@ def common_batch(log_alpha: Tensor, tau: float | Tensor, shape: Shape) -> torch.
     shapes = [log_alpha.shape[:-2]]
     shapes += [given.shape for given in (tau, *shape[2:]) if isinstance(given, Tensor)]
     shapes += [sums.shape[:-1] for sums in shape[:2] if isinstance(sums, Tensor)]
-    try:
-        return torch.Size(torch.broadcast_shapes(*shapes))
-    except RuntimeError:
-        raise ValueError(
-            f"the batch dimensions of log_alpha, tau, row_sums, col_sums, slack, n_rows and n_cols "
-            f"must broadcast, got {', '.join(str(tuple(given)) for given in shapes)}"
-        ) from None
+    return broadcast_batch("log_alpha, tau, row_sums, col_sums, slack, n_rows and n_cols", *shapes)
 
 
 def line_sums(

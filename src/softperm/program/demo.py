@@ -38,15 +38,12 @@ def restore(net: PuzzleSolver, images: Tensor, path: Path) -> str:
     Returns:
         The line of metrics, means over all images.
     """
-    k, size = net.puzzle.pieces, (net.puzzle.height, net.puzzle.width)
+    k = net.puzzle.pieces
     pieces = net.puzzle.cut(images)
     scrambled, target = scramble(pieces, torch.Generator().manual_seed(0))
     restored, perm = net(scrambled)
     parts = {"original": pieces, "scrambled": scrambled, "restored": restored}
-    columns = {
-        title: assemble(part[:_EXAMPLES], k, None if title == "scrambled" else size)
-        for title, part in parts.items()
-    }
+    columns = {title: assemble(part[:_EXAMPLES], k) for title, part in parts.items()}
     unlike = (restored != pieces).flatten(2).any(-1).sum(-1)
     save(plot_puzzles(columns, k, unlike[:_EXAMPLES].tolist()), path)
     tau = kendall_tau(perm, target, identical_pieces(scrambled)).mean().item()

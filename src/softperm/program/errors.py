@@ -14,8 +14,8 @@ from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
 
+from softperm._lock import Busy
 from softperm.program.schema import shorten
-from softperm.program.training.lock import Busy
 from softperm.program.training.signals import (
     TERMINAL_GONE,
     Interrupted,
@@ -67,6 +67,8 @@ def guarded(work: Callable[[], int]) -> int:
 def _tell(error: BaseException) -> int:
     """Write the line, where anybody reads it, and give the exit code."""
     message, code = _explain(error)
+    if getattr(error, "told", False):
+        return code
     with suppress(OSError, ValueError):  # ValueError: the stream is closed
         print(f"softperm: error: {shorten(message, _LONGEST)}", file=sys.stderr, flush=True)
     return code
@@ -90,6 +92,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         first = text.splitlines()[0]
         if isinstance(error, MemoryError) or any(w in text.lower() for w in _OUT_OF_MEMORY):
             return f"there is not enough memory: {first}", Code.NO_ROOM
+        if "DataLoader worker" in text:
+            return f"a worker was killed, perhaps for want of memory: {first}", Code.NO_ROOM
         if any(name in text for name in _OF_A_DEVICE):
             return f"the device failed: {first}", Code.NO_ROOM
     if isinstance(error, ValueError | TypeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 
 from softperm.program import report
-from softperm.program.training.bar import PlainConsole, counting
+from softperm.program.counting import PlainConsole, counting
 from softperm.program.training.config import Device, pick_device
 from softperm.program.training.find import find_run
 from softperm.program.training.run import Run

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
+from softperm._resize import resize, stretch
 from softperm.nn import Puzzle, SinkhornNet
 from softperm.puzzles import split
 
@@ -80,13 +80,7 @@ def cut(picture: Tensor, k: int) -> Tensor:
     Raises:
         ValueError: the picture has fewer than k pixels a side.
     """
-    height, width = picture.shape[-2:]
-    if k > min(height, width):
-        raise ValueError(
-            f"a picture must have at least {k} pixels per side for {k} x {k} pieces, got "
-            f"{height} x {width}"
-        )
-    return split(_resize(picture[None], (height + -height % k, width + -width % k))[0], k)
+    return split(stretch(picture[None], k)[0], k)
 
 
 def as_image(picture: Tensor) -> Image.Image:
@@ -114,7 +108,7 @@ def for_network(pieces: Tensor, puzzle: Puzzle, invert: bool) -> Tensor:
         pieces = pieces.expand(-1, puzzle.channels, -1, -1)
     if invert:
         pieces = 255 - pieces
-    return _resize(_on_black(pieces) if _knows_dark(puzzle) else pieces, puzzle.piece_size)
+    return resize(_on_black(pieces) if _knows_dark(puzzle) else pieces, puzzle.piece_size)
 
 
 def is_light(picture: Tensor, puzzle: Puzzle) -> bool:
@@ -148,12 +142,3 @@ def _grey(images: Tensor) -> Tensor:
         return images
     weights = torch.tensor(_LUMINANCE).reshape(3, 1, 1)
     return (images * weights).sum(1, keepdim=True).round().to(torch.uint8)
-
-
-def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 images (B, C, H, W) in another size."""
-    if tuple(images.shape[-2:]) == size:
-        return images
-    # Of area, bilinear and bicubic, this one leaves the most digits solvable.
-    resized = F.interpolate(images.float(), size, mode="bicubic", antialias=True)
-    return resized.round().clamp(0, 255).to(torch.uint8)

@@ -42,6 +42,16 @@ def require_within(value: object, name: str, low: float, high: float) -> None:
         )
 
 
+def require_ranges(settings: object, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse settings with a field outside its range, as `require_within` does.
+
+    Raises:
+        TypeError, ValueError: a field is no number, or out of range.
+    """
+    for name, (low, high) in ranges.items():
+        require_within(getattr(settings, name), name, low, high)
+
+
 def require_same(stored: dict[str, Any], given: dict[str, Any], folder: Path) -> None:
     """Refuse other settings than the run in a folder began with.
 
@@ -77,6 +87,8 @@ def fit(value: Any, hint: Any, name: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in args:
             return None
+        if any(get_origin(part) is Literal and value in get_args(part) for part in args):
+            return value
         return fit(value, next(part for part in args if part is not type(None)), name)
     if origin is Literal:
         fits = isinstance(value, str) and value in args

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from softperm.program.schema import require_within
+from softperm.program.schema import require_ranges, require_within
 
 JIGSAW_RANGES: dict[str, tuple[float, float]] = {
     "pieces": (1, 100),
@@ -16,6 +16,7 @@ JIGSAW_RANGES: dict[str, tuple[float, float]] = {
     "heads": (1, 1_024),
     "gamma": (0.01, 100.0),
     "shift": (0, 10_000),
+    "enlarge": (1, 100),
     "tau": (1e-6, 1e6),
     "n_iters": (1, 100_000),
     "noise_scale": (0.0, 1e6),
@@ -42,6 +43,8 @@ class JigsawConfig:
         gamma: Power to which pixel values in [0, 1] are raised before the network reads them and
             the error is measured; below 1 faint strokes count for more.
         shift: Pixels by which training images are moved each way at most, at random.
+        enlarge: Largest whole factor by which training images are enlarged, at random, before their
+            pieces are brought to size one by one, as those of a large picture are.
         tau: Temperature of the Gumbel-Sinkhorn samples.
         n_iters: Sinkhorn iterations.
         noise_scale: Scale of the Gumbel noise.
@@ -60,14 +63,14 @@ class JigsawConfig:
     heads: int = 4
     gamma: float = 1.0
     shift: int = 0
+    enlarge: int = 1
     tau: float = 0.1
     n_iters: int = 20
     noise_scale: float = 1.0
     n_samples: int = 1
 
     def __post_init__(self) -> None:
-        for name, (low, high) in JIGSAW_RANGES.items():
-            require_within(getattr(self, name), name, low, high)
+        require_ranges(self, JIGSAW_RANGES)
         if self.image_size is not None:
             require_within(self.image_size, "image_size", 1, 10_000)
         if self.channels not in (None, 1, 3):
@@ -136,8 +139,7 @@ class SortingConfig:
     n_samples: int = 5
 
     def __post_init__(self) -> None:
-        for name, (low, high) in SORTING_RANGES.items():
-            require_within(getattr(self, name), name, low, high)
+        require_ranges(self, SORTING_RANGES)
         if self.net not in ("paper", "relative"):
             raise ValueError(f"net must be paper or relative, got {self.net!r}")
         for lower, upper in (("low", "high"), ("test_low", "test_high")):
@@ -161,7 +163,7 @@ CONFIGS: dict[str, type[JigsawConfig] | type[SortingConfig]] = {
 # How the help groups the settings of a task and those of the training loop.
 GROUPS = {
     "data": (
-        *("data", "pieces", "image_size", "channels", "shift", "gamma"),
+        *("data", "pieces", "image_size", "channels", "shift", "enlarge", "gamma"),
         *("n_items", "low", "high", "test_low", "test_high", "train_lists", "test_lists"),
     ),
     "network": (
@@ -170,5 +172,8 @@ GROUPS = {
     ),
     "permutations": ("tau", "n_iters", "noise_scale", "n_samples"),
     "training": ("epochs", "batch_size", "optimizer", "lr", "schedule", "warmup"),
-    "machine": ("seed", "device", "precision", "deterministic"),
+    "machine": (
+        *("seed", "device", "precision", "deterministic", "compile"),
+        *("devices", "nodes", "strategy", "workers", "log_every"),
+    ),
 }

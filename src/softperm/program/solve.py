@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json as json_format
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from softperm._files import replacing
+from softperm._files import write_numbered
 from softperm.data import read_picture
 from softperm.nn import Puzzle, SinkhornNet
 from softperm.ops import matching
 from softperm.permutations import apply_permutation
-from softperm.plotting import plot_puzzles, save
+from softperm.plotting import DPI, plot_puzzles
 from softperm.program import pieces as picture_pieces
 from softperm.program.pieces import Verdict, all_alike, as_image, is_light, judge, score
 from softperm.program.schema import require_within
@@ -53,31 +54,17 @@ class _Solution:
         }
         verdict = self.verdict
         captions = None if verdict is None else [verdict.caption]
-        base = _free_name(folder, stem, ("", "-restored"))
-        figure = plot_puzzles(columns, k, captions=captions)
-        restored = base.with_name(f"{base.name}-restored.png")
+        image = as_image(assemble(self.restored, k))
+        drawn = plot_puzzles(columns, k, captions=captions)
+        draw: Callable[[Path], object] = partial(drawn.savefig, dpi=DPI)
+        files = {"-restored.png": image.save, ".png": draw}
+        restored, figure = write_numbered(folder, stem, files)
         return {
-            "restored": str(_save_image(assemble(self.restored, k), restored)),
-            "figure": str(save(figure, base.with_name(f"{base.name}.png"))),
+            "restored": str(restored),
+            "figure": str(figure),
             "wrong_pieces": None if verdict is None else verdict.wrong,
             "verdict": None if verdict is None else str(verdict),
         }
-
-
-def _free_name(folder: Path, stem: str, endings: tuple[str, ...]) -> Path:
-    """A name in a folder under which nothing is there yet."""
-    name, number = stem, 1
-    while any(os.path.lexists(folder / f"{name}{ending}.png") for ending in endings):
-        number += 1
-        name = f"{stem}-{number}"
-    return folder / name
-
-
-def _save_image(image: Tensor, path: Path) -> Path:
-    """Write a uint8 image (C, H, W) as PNG."""
-    with replacing(path) as temporary:
-        as_image(image).save(temporary)
-    return path
 
 
 def _read_and_cut(path: str, k: int) -> tuple[Tensor, Tensor, list[str]]:
@@ -171,7 +158,8 @@ def scramble_pictures(images: list[str], pieces: int, out: str = "scrambled", se
     given = [(path, *_read_and_cut(path, pieces)[1:]) for path in images]
     for path, parts, notes in given:
         _tell({"picture": path, "notes": notes})
-        image = assemble(scramble(parts, generator)[0], pieces)
-        base = _free_name(Path(out), f"{Path(path).stem}-scrambled", ("",))
-        print(f"wrote {_save_image(image, base.with_name(f'{base.name}.png'))}")
+        image = as_image(assemble(scramble(parts, generator)[0], pieces))
+        stem = f"{Path(path).stem}-scrambled"
+        (scrambled,) = write_numbered(Path(out), stem, {".png": image.save})
+        print(f"wrote {scrambled}")
     return 0

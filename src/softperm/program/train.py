@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
+from softperm._lock import Lock
 from softperm.program.evaluate import evaluate
 from softperm.program.settings import JigsawConfig, SortingConfig
-from softperm.program.training.config import TrainConfig, pick_device
-from softperm.program.training.lock import Lock
+from softperm.program.tasks import Task
+from softperm.program.training.config import TrainConfig
+from softperm.program.training.launch import LaunchConfig, make_fabric
 from softperm.program.training.loop import Stopped
 from softperm.program.training.loop import train as train_network
 from softperm.program.training.run import TASKS, Run
+from softperm.program.training.team import Left, Team
+
+T = TypeVar("T")
 
 
 def train(
     task_name: str,
-    settings: tuple[JigsawConfig | SortingConfig, TrainConfig],
+    settings: tuple[JigsawConfig | SortingConfig, TrainConfig, LaunchConfig],
     out: Path,
     resume: bool = False,
 ) -> int:
@@ -26,31 +33,63 @@ def train(
 
     Arguments:
         task_name: What to train on.
-        settings: Settings of the task and of the training.
+        settings: Settings of the task and of the training, and how to run it.
         out: The folder of the run.
         resume: Go on with the run that is there.
 
     Returns:
         The exit code: 128 + the signal when stopped.
     """
-    task_config, config = settings
-    pick_device(config.device)  # a missing device is told before the data are read
+    task_config, config, launch = settings
     run = Run(out)
     if resume:
         run.require_settings({**asdict(task_config), **asdict(config)})
-        task = run.load_task()
     else:
         run.require_new()
-        task = TASKS[task_name](task_config)  # type: ignore[arg-type]
+    team = Team(make_fabric(launch, config))  # what is not there is told before the data are read
+
+    def load() -> Task:
+        return run.load_task() if resume else TASKS[task_name](task_config)  # type: ignore[arg-type]
+
+    task = _in_all(team, load)
 
     def create() -> AbstractContextManager[Lock]:
         return run.create(task_name, task, task_config, config)
 
     try:
-        train_network(task, config, run, resume=resume, create=None if resume else create)
+        train_network(
+            task,
+            config,
+            run,
+            resume=resume,
+            create=None if resume else create,
+            launch=launch,
+            team=team,
+        )
+    except Left as error:
+        error.told = not team.leads  # by the process that ended, and by the first
+        raise
     except Stopped as stopped:
+        if not team.leads:
+            return 0
         folder = shlex.quote(str(out))
         how = f"softperm train {task_name} --out {folder} --resume"
         print(f"stopped; continue with: {how}", flush=True)  # where nobody reads it, that is told
         return 128 + stopped.signum
-    return evaluate(str(out), config.device)
+    return evaluate(str(out), config.device) if team.leads else 0
+
+
+def _in_all(team: Team, load: Callable[[], T]) -> T:
+    """Do in every process what any of them may fail at; the first tells an error that it shares."""
+    try:
+        found = load()
+    except Exception as error:
+        _, first = team.add([1.0, float(team.leads)])
+        error.told = not team.leads and bool(first)  # type: ignore[attr-defined]
+        raise
+    failed, _ = team.add([0.0, 0.0])
+    if failed:
+        left = Left("another process of the training failed")
+        left.told = not team.leads
+        raise left
+    return found

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from softperm.program import report
+from softperm.program.counting import PlainConsole
 from softperm.program.neurons.config import NeuronsConfig
 from softperm.program.neurons.folder import read_result, run_in
 from softperm.program.reproduce.neurons_command import reproduce_neurons
-from softperm.program.training.bar import PlainConsole
 
 
 def train(task: str, settings: tuple[NeuronsConfig], out: Path, resume: bool = False) -> int:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from matplotlib import image
 
+from softperm._lock import Busy, locked
 from softperm.data import worm as worm_module
 from softperm.data.worm import Wiring, synthetic_wiring
 from softperm.program.cli import main
@@ -17,7 +18,7 @@ from softperm.program.neurons import folder as folder_module
 from softperm.program.neurons.config import NeuronsConfig
 from softperm.program.neurons.folder import read_config, read_result, run_in
 from softperm.program.neurons.infer import confidence
-from softperm.program.training.lock import Busy, locked
+from tests.program.support import busy_when_renamed, refused
 
 SMALL = ["--candidates", "4", "--steps", "300"]
 
@@ -112,6 +113,18 @@ def test_one_writer_a_folder(tmp_path: Path) -> None:
         run_in(tmp_path / "run", config, resume=True)
 
 
+def test_the_folder_appears_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = busy_when_renamed(monkeypatch)
+    folder = tmp_path / "run"
+    run_in(folder, NeuronsConfig(candidates=4.0, steps=300, method="fw"), resume=False, draw=False)
+    assert busy[folder]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.yaml",
+        "names.csv",
+        "result.json",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -133,10 +146,7 @@ def test_wrong_arguments(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "neurons", *arguments]) in (1, 2)
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in refused(["train", "neurons", *arguments], capsys)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from softperm.program.neurons.model import (
     Weights,
     log_likelihood,
     named_sums,
+    observed_log_likelihood,
+    observed_sums,
     prior_std,
     regress_on_parents,
     ridge_loss,
@@ -51,9 +53,59 @@ def test_sums_by_name_are_those_of_the_named_activity() -> None:
     assert torch.allclose(both[0], 2 * GRAM)
 
 
+def certain(w: Tensor) -> Weights:
+    """Weights without doubt."""
+    rows = w.gather(1, PARENTS.neurons)
+    row, one, other = PARENTS.pairs
+    return Weights(w, w.mT @ w, 0.0, 0.0, rows[row, one] * rows[row, other])
+
+
+def test_what_has_no_cell_predicts_nothing() -> None:
+    """Two neurons are missing, and one cell is no neuron: y_t ~ N(P W P^T y_{t-1}, I) again."""
+    w = torch.randn(N, N, generator=GENERATOR, dtype=torch.float64) * A
+    names = torch.tensor([3, 0, -1, 6, 1, 4])
+    matrix = permutation_matrix(names, torch.float64, N)
+    y = Y[:, : len(names)]
+    observed = matrix @ w @ matrix.mT
+    plain = sum(
+        Normal(observed @ y[t], 1.0).log_prob(y[t + 1]).sum().item()
+        - Normal(torch.zeros(len(names)).double(), 1.0).log_prob(y[t + 1]).sum().item()
+        for t in range(T)
+    )
+    gram, cross = named_sums([Recording.of(y)], [matrix])
+    found = observed_log_likelihood(
+        gram[None], cross[None], certain(w), matrix.sum(0)[None], PARENTS
+    )
+    assert found.item() == pytest.approx(plain)
+
+
+def test_missing_neurons_have_no_equations() -> None:
+    """The evidence of two worms is that of the rows of the activity that are there."""
+    names = [torch.tensor([3, 0, 6, 1, 4]), torch.tensor([0, 1, 2, 5, -1])]
+    cells = [Y[:, :5], Y[:, 2:].flip(1)]
+    matrices = [permutation_matrix(name, torch.float64, N) for name in names]
+    recordings = [Recording.of(y) for y in cells]
+    found = weight_posterior(*observed_sums(recordings, matrices, PARENTS), PARENTS, STD)
+    evidence = 0.0
+    for i in range(N):
+        pairs = [
+            ((y @ matrix)[:-1, A[i]], (y @ matrix)[1:, i])
+            for y, matrix in zip(cells, matrices, strict=True)
+            if matrix[:, i].any()
+        ]
+        if pairs:
+            x, y = torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
+            given = MultivariateNormal(
+                torch.zeros(len(y)).double(), STD**2 * x @ x.mT + torch.eye(len(y)).double()
+            )
+            evidence += given.log_prob(y).item()
+            evidence -= Normal(torch.zeros(len(y)).double(), 1.0).log_prob(y).sum().item()
+    assert found.log_evidence == pytest.approx(evidence)
+
+
 def test_the_likelihood_is_the_plain_sum_over_time() -> None:
     w = torch.randn(N, N, generator=GENERATOR, dtype=torch.float64) * A
-    sure = Weights(w, w.mT @ w, 0.0, 0.0)
+    sure = certain(w)
     observed = MATRIX @ w @ MATRIX.mT  # y_t ~ N(P W P^T y_{t-1}, I), in the observed order
     plain = sum(
         Normal(observed @ Y[t], 1.0).log_prob(Y[t + 1]).sum().item()

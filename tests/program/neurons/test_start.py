@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import MultivariateNormal, Normal
 
 from softperm.data.worm import Wiring, synthetic_wiring
 from softperm.permutations import permutation_matrix
 from softperm.program.neurons.baselines import random_names
 from softperm.program.neurons.bound import ascend
 from softperm.program.neurons.config import NeuronsConfig
-from softperm.program.neurons.evidence import edge_evidence, log_bayes
+from softperm.program.neurons.evidence import edge_evidence, log_bayes, memory_evidence
 from softperm.program.neurons.infer import infer, measure
 from softperm.program.neurons.model import Parents, named_sums, prior_std, weight_posterior
 from softperm.program.neurons.simulation import Recording, Worm, simulate
@@ -25,6 +25,8 @@ from softperm.program.neurons.start import (
     find_start,
     hard_names,
     others_weights,
+    prior_scores,
+    soft_names,
     temperatures,
     together,
 )
@@ -68,6 +70,19 @@ def test_evidence_with_two_cells_is_exact() -> None:
             ratio = 0.5 * t[:, a] @ (inverse - np.linalg.inv(wide)) @ t[:, a]
             ratio -= 0.5 * (np.linalg.slogdet(wide)[1] - np.linalg.slogdet(noise)[1])
             assert found.score[a, b].item() == pytest.approx(ratio, abs=1e-4)
+
+
+def test_the_evidence_of_memory_is_that_of_a_regression_on_oneself() -> None:
+    y = torch.randn(31, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = memory_evidence(Recording.of(y))
+    for cell in range(3):
+        before, after = y[:-1, cell], y[1:, cell]
+        given = MultivariateNormal(
+            torch.zeros(30).double(), torch.eye(30) + before[:, None] * before
+        )
+        nothing = Normal(torch.zeros(30).double(), 1.0)
+        expected = given.log_prob(after) - nothing.log_prob(after).sum()
+        assert found[cell].item() == pytest.approx(expected.item(), abs=1e-4)
 
 
 def test_unseen_neurons_make_noise() -> None:
@@ -174,8 +189,10 @@ def test_names_of_several_partial_and_strange_worms(changes: dict[str, Any]) -> 
         given = names[names >= 0]
         assert len(given.unique()) == len(given)
         assert worm.allowed[names >= 0][torch.arange(len(given)), given].all()
-    for belief in (*found.confidence["start"], *found.confidence["vi"]):
-        assert ((belief >= 0) & (belief <= 1)).all()
+    assert list(found.confidence) == ["resampled", "start", "vi"]
+    for beliefs in found.confidence.values():
+        for belief in beliefs:
+            assert ((belief >= 0) & (belief <= 1)).all()
 
 
 def test_the_bound_rises_and_stays_below_the_evidence() -> None:
@@ -194,3 +211,25 @@ def test_the_bound_rises_and_stays_below_the_evidence() -> None:
     assert len(seen) == len(posterior.trace) == 100
     assert torch.equal(hard_names(posterior.log_alpha[0]), worm.names)
     assert torch.allclose(seen[-1][0].sum(0), torch.ones(40), atol=1e-4)
+
+
+def test_no_name_is_as_probable_as_all_candidates_together() -> None:
+    worm = simulate(WIRING, replace(CONFIG, extra=0.2, known=0.2)).worms[0]
+    scores = prior_scores(worm)
+    assert torch.equal(scores.isneginf(), ~worm.allowed)
+    odds = scores.exp().sum(1)
+    assert torch.allclose(odds[~worm.known], torch.ones(()))
+    assert (odds[worm.known] > 1000).all()
+    alone = soft_names(scores[~worm.known][:1], unnamed=True)
+    assert alone.sum().item() == pytest.approx(0.5, abs=0.15)
+    complete = replace(worm, unnamed=False)
+    assert prior_scores(complete)[worm.allowed].eq(0).all()
+
+
+def test_extra_cells_stay_unnamed_where_neurons_are_missing() -> None:
+    config = replace(CONFIG, observed=0.7, extra=0.25, candidates=8.0, steps=4000)
+    worms = simulate(WIRING, config).worms
+    found = infer(worms, WIRING.adjacency, STD, config)
+    metrics = measure(worms, WIRING.adjacency, STD, found.names)
+    assert metrics["extra_unnamed"] > 0.8
+    assert metrics["accuracy"] > 0.9

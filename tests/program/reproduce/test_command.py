@@ -20,6 +20,7 @@ from softperm.program.reproduce import runner
 from softperm.program.reproduce.cells import Cell
 from softperm.program.reproduce.runner import Result, settings
 from softperm.program.tasks import Sorting
+from softperm.program.training.run import Run
 
 TINY = {
     "sorting/paper-5": "n_items: 5\ntrain_lists: 60\ntest_lists: 20\nepochs: 3\nbatch_size: 20\n",
@@ -97,8 +98,8 @@ def test_both_nets(capsys: pytest.CaptureFixture[str]) -> None:
         "l1",
         "l2",
     }
-    row = (out / "ours-n5-seed1" / "metrics.csv").read_text().splitlines()[-1].split(",")
-    assert result.metrics["U(0, 1)"]["kendall_tau"] == pytest.approx(float(row[5]))
+    row = Run(out / "ours-n5-seed1").read_metrics()[-1]
+    assert result.metrics["U(0, 1)"]["kendall_tau"] == pytest.approx(row["kendall_tau"])
     printed = capsys.readouterr().out
     assert "our net" in printed
     assert "second-hand and are approximate" in printed

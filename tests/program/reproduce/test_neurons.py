@@ -12,18 +12,16 @@ from softperm.program.cli import main
 from softperm.program.neurons import folder as folder_module
 from softperm.program.neurons.config import METHODS
 from softperm.program.reproduce import neurons_command
-from softperm.program.reproduce.neurons import (
-    columns,
-    methods_of,
-    read_neurons,
-    select_neurons,
-)
+from softperm.program.reproduce.neurons import methods_of, read_neurons, select_neurons
+from softperm.program.reproduce.neurons_columns import columns
 from softperm.program.reproduce.neurons_tables import (
     accuracy_grid,
+    calibration_error,
     mean_and_error,
     read_beliefs,
     reliability,
 )
+from tests.program.support import refused
 
 MARKERS = "# Mine\n\n<!-- reproduce neurons -->\n<!-- end of reproduce neurons -->\n\nrest\n"
 
@@ -70,10 +68,7 @@ def test_wrong_arguments(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["reproduce", "neurons", *arguments]) in (1, 2)
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in refused(["reproduce", "neurons", *arguments], capsys)
     assert not list(tmp_path.iterdir())
 
 
@@ -112,6 +107,8 @@ def test_reproducing_keeps_and_fills(
     text = docs.read_text()
     assert "Wiring: a synthetic wiring, not C. elegans. Mean over 2 simulated" in text
     assert "Calibration" in text
+    assert "| resampling the names | " in text
+    assert "Expected calibration error" in text
     assert text.startswith("# Mine")
     assert text.endswith("rest\n")
     for name in ("table.md", "candidates.png", "reliability.png"):
@@ -132,6 +129,13 @@ def test_reliability_counts_every_name_once() -> None:
     assert bins[0].believed == pytest.approx(sum(range(20)) / 2000)
     assert bins[0].right == 0.5
     assert bins[-1].believed > 0.99
+
+
+def test_the_calibration_error_is_none_where_beliefs_are_shares() -> None:
+    """Of names believed to 0.25, a quarter is right; then half of those believed to 1 are wrong."""
+    calibrated = [(0.25, k == 0) for k in range(4)]
+    assert calibration_error(calibrated) == 0
+    assert calibration_error([*calibrated, *[(1.0, k < 2) for k in range(4)]]) == 0.25
 
 
 def test_damaged_names(tmp_path: Path) -> None:

@@ -11,12 +11,15 @@ import torch
 import yaml
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
+from softperm.data import load_digits, load_folder
 from softperm.metrics import kendall_tau
 from softperm.nn import PieceTransformer, SinkhornConvNet, SinkhornNet
 from softperm.program.cli import main
 from softperm.program.presets import preset_file
 from softperm.program.tasks import Jigsaw, JigsawConfig, Puzzle
+from softperm.program.tasks.base import Part
 from softperm.program.training.run import Run
 from softperm.puzzles import assemble
 
@@ -85,24 +88,23 @@ def test_loss_is_the_squared_error_of_an_image(task: Jigsaw) -> None:
     """A net that returns its input unordered leaves the distance of scrambled and original."""
 
     class Lazy(torch.nn.Module):
-        def forward(
-            self, items: Tensor, sample_shape: Any, generator: torch.Generator
-        ) -> tuple[Tensor, None]:
+        def forward(self, items: Tensor, sample_shape: Any, noise: Tensor) -> tuple[Tensor, None]:
             self.items = items
             return items.expand(*sample_shape, *items.shape), None
 
     net = Lazy()
-    batch = task.batch(torch.arange(6), torch.Generator())
-    loss = task.loss(net, batch, torch.Generator().manual_seed(0))
-    original = task.puzzle.normalise(task.puzzle.cut(batch))
+    images = task.read(torch.arange(6))
+    loss = task.loss(net, task.examples(images, torch.Generator().manual_seed(0)))
+    original = task.puzzle.normalise(task.puzzle.cut(images))
     expected = sum(((a - b) ** 2).sum() for a, b in zip(net.items, original, strict=True)) / 6
     torch.testing.assert_close(loss, expected)
 
 
 def test_loss_has_a_gradient_and_is_a_function_of_the_generator(task: Jigsaw) -> None:
     net = task.make_net()
-    batch = task.batch(torch.arange(4), torch.Generator())
-    losses = [task.loss(net, batch, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+    images = task.read(torch.arange(4))
+    seeds = (torch.Generator().manual_seed(seed) for seed in (0, 0, 1))
+    losses = [task.loss(net, task.examples(images, generator)) for generator in seeds]
     assert losses[0] == losses[1] != losses[2]
     losses[0].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
@@ -111,8 +113,9 @@ def test_loss_has_a_gradient_and_is_a_function_of_the_generator(task: Jigsaw) ->
 def test_training_images_are_moved_and_test_images_are_not(task: Jigsaw) -> None:
     moving = Jigsaw(JigsawConfig(data="digits", pieces=2, kernel_size=3, shift=1))
     indices, generator = torch.arange(50), torch.Generator().manual_seed(0)
-    still, moved = task.batch(indices, generator), moving.batch(indices, generator)
-    assert torch.equal(still, task.images.train[:50])
+    still = task.puzzle.normalise(task.puzzle.cut(task.read(indices)))
+    moved = moving.examples(moving.read(indices), generator).targets
+    assert torch.equal(task.examples(task.read(indices), generator).targets, still)
     # A ninth of the images is expected where it was.
     assert 1 <= int((moved == still).flatten(1).all(1).sum()) <= 15
     net = task.make_net()
@@ -135,15 +138,97 @@ def test_pixels_are_raised_to_the_power_gamma() -> None:
     torch.testing.assert_close(puzzle.normalise(pixels).flatten(), wanted)
 
 
-def test_sides_that_do_not_divide_are_padded_with_black() -> None:
+def test_images_are_stretched_to_sides_that_divide_and_get_no_margin() -> None:
+    task = Jigsaw(JigsawConfig(data="digits", pieces=3, kernel_size=3))
+    assert (task.puzzle.height, task.puzzle.width, task.puzzle.piece_size) == (9, 9, (3, 3))
+    original = load_digits()
+    for part in ("train", "test"):
+        mine, given = getattr(task.images, part), getattr(original, part)
+        assert mine.shape == (len(given), 1, 9, 9)
+        wanted = F.interpolate(given.float(), (9, 9), mode="bicubic", antialias=True)
+        assert (mine - wanted.clamp(0, 255)).abs().max() <= 0.5
+    whole = task.images.train.float() / 255
+    assert task.puzzle.mean[0] == pytest.approx(whole.mean().item())
+    assert task.puzzle.std[0] == pytest.approx(whole.std(correction=0).item())
+
+
+def test_a_bright_picture_stays_bright_at_its_border() -> None:
     puzzle = Puzzle(3, 1, 8, 8, (0.5,), (0.5,))
-    images = torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)
-    board = assemble(puzzle.cut(images), 3)
-    assert board.shape == (1, 1, 9, 9)
-    assert board[..., 8, :].eq(0).all()
-    assert board[..., :8, :8].eq(255).all()
+    pieces = puzzle.cut(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8))
+    assert pieces.shape == (2, 9, 1, 3, 3)
+    assert pieces.eq(255).all()
     net = puzzle.make_net().eval()
-    assert net(puzzle.normalise(puzzle.cut(images)))[1].shape == (1, 9)
+    assert net(puzzle.normalise(pieces))[1].shape == (2, 9)
+
+
+def test_every_piece_of_a_larger_picture_is_brought_to_size_by_itself() -> None:
+    puzzle = Puzzle(2, 1, 8, 8, (0.5,), (0.5,))
+    images = torch.randint(0, 256, (3, 1, 24, 24), dtype=torch.uint8)
+    pieces = puzzle.cut(images)
+    assert pieces.shape == (3, 4, 1, 4, 4)
+    images[:, :, :12, 12:] = 0  # the second piece
+    changed = (puzzle.cut(images) != pieces).flatten(2).any(-1).any(0)
+    assert changed.tolist() == [False, True, False, False]
+    constant = puzzle.cut(torch.full((1, 1, 24, 24), 7, dtype=torch.uint8))
+    assert constant.eq(7).all()
+    assert torch.equal(puzzle.cut(images.unflatten(0, (3, 1))), puzzle.cut(images).unsqueeze(1))
+    assert torch.equal(puzzle.cut(images[0]), puzzle.cut(images)[0])
+    assert puzzle.cut(images[:0]).shape == (0, 4, 1, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (torch.zeros(1, 1, 8, 8), TypeError, r"images must be uint8.*got torch\.float32"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ValueError, r"images must have shape \(\*, 1"),
+        (torch.zeros(1, 1, 8, 1, dtype=torch.uint8), ValueError, "at least 2 pixels per side"),
+        ([0], TypeError, r"images must be a torch\.Tensor, got list"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(images: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Puzzle(2, 1, 8, 8, (0.5,), (0.5,)).cut(images)
+
+
+def test_enlarged_training_images_give_pieces_of_the_same_size() -> None:
+    plain = Jigsaw(JigsawConfig(data="digits", pieces=2, kernel_size=3))
+    larger = Jigsaw(JigsawConfig(data="digits", pieces=2, kernel_size=3, enlarge=3))
+    images, generator = plain.read(torch.arange(5)), torch.Generator().manual_seed(0)
+    still = plain.examples(images, generator).targets
+    drawn = [larger.examples(images, generator).targets for _ in range(20)]
+    assert all(targets.shape == still.shape for targets in drawn)
+    kinds = {tuple(targets.flatten().tolist()) for targets in drawn}
+    assert len(kinds) == 3
+    assert tuple(still.flatten().tolist()) in kinds  # factor 1 changes nothing
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_parts_of_a_step_are_the_step(size: int) -> None:
+    """Their examples are those of the whole, and so is the sum of their losses."""
+    config = {"kernel_size": 3, "shift": 1, "enlarge": 2, "n_samples": 3, "tau": 1.0}
+    task = Jigsaw(JigsawConfig(data="digits", pieces=2, **config))  # type: ignore[arg-type]
+    net, indices = task.make_net(), torch.arange(5)
+    whole = task.examples(task.read(indices), torch.Generator().manual_seed(0))
+    parts = []
+    for rank in range(size):
+        part = Part(rank, size)
+        stored, generator = task.read(part.of(indices)), torch.Generator().manual_seed(0)
+        parts.append(task.examples(stored, generator, part, len(indices)))
+    assert torch.equal(torch.cat([part.items for part in parts]), whole.items)
+    assert torch.equal(torch.cat([part.targets for part in parts]), whole.targets)
+    noise = [part.noise for part in parts if part.noise is not None]
+    assert whole.noise is not None
+    assert torch.equal(torch.cat(noise, 1), whole.noise)
+    losses = torch.stack([task.loss(net, part) for part in parts])  # some parts are empty
+    torch.testing.assert_close(losses.sum(), task.loss(net, whole))
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_parts_of_the_metrics_add_up(task: Jigsaw, size: int) -> None:
+    net = task.make_net()
+    whole = task.evaluate(net, CPU)
+    parts = [task.evaluate(net, CPU, part=Part(rank, size)) for rank in range(size)]
+    assert {k: sum(part[k] for part in parts) for k in whole} == pytest.approx(whole)
 
 
 def test_the_net_is_made_as_the_settings_say() -> None:
@@ -200,6 +285,22 @@ def paint(folder: Path, n: int) -> None:
         colours = torch.stack([ramp, ramp.T, 255 * torch.rand(12, 12)], -1)
         pixels = (colours + 10 * torch.randn(12, 12, 3)).clamp(0, 255).to(torch.uint8)
         Image.fromarray(pixels.numpy()).save(folder / f"{i}.png")
+
+
+def test_pictures_are_read_at_a_size_that_the_pieces_divide(tmp_path: Path) -> None:
+    """Nothing is stretched afterwards, which would take all of them at once."""
+    paint(tmp_path / "pictures", 20)
+    config = JigsawConfig(data=str(tmp_path / "pictures"), pieces=5, image_size=12, kernel_size=3)
+    task = Jigsaw(config)
+    expected = load_folder(config.data, size=15)
+    assert (task.puzzle.height, task.puzzle.width) == (15, 15)
+    assert (task.puzzle.mean, task.puzzle.std) == (expected.mean, expected.std)
+    indices = torch.tensor([3, 0, 7])
+    stored = task.images.train[indices]
+    assert isinstance(stored, Tensor)
+    assert torch.equal(stored, expected.train[indices])
+    pieces = [pieces for pieces, *_ in task.solved(task.make_net(), CPU)]
+    assert torch.equal(assemble(torch.cat(pieces), 5), next(expected.test.split(100)))
 
 
 @pytest.mark.parametrize("net", ["conv", "transformer"])

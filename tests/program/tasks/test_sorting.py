@@ -11,6 +11,7 @@ from torch import Tensor
 
 from softperm.nn import RelativeSortNet, SinkhornNet, SinkhornSortNet
 from softperm.program.tasks import Sorting, SortingConfig
+from softperm.program.tasks.base import Part
 from softperm.program.training.config import TrainConfig
 from softperm.program.training.loop import train
 from softperm.program.training.run import Run
@@ -127,3 +128,26 @@ def test_learns_to_sort_three_numbers(tmp_path: Path) -> None:
 def test_bad_settings_are_named(settings: dict[str, float], name: str) -> None:
     with pytest.raises(ValueError, match=name):
         SortingConfig(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_parts_of_a_step_are_the_step(size: int) -> None:
+    task = Sorting(SortingConfig(n_items=4, n_samples=3))
+    net, indices = task.make_net(), torch.arange(5)
+    whole = task.examples(indices, torch.Generator().manual_seed(0))
+    parts = [
+        task.examples(part.of(indices), torch.Generator().manual_seed(0), part, len(indices))
+        for part in (Part(rank, size) for rank in range(size))
+    ]
+    assert torch.equal(torch.cat([part.items for part in parts]), whole.items)
+    assert torch.equal(torch.cat([part.targets for part in parts]), whole.targets)
+    losses = torch.stack([task.loss(net, part) for part in parts])  # some parts are empty
+    torch.testing.assert_close(losses.sum(), task.loss(net, whole))
+
+
+@pytest.mark.parametrize("lists", [1, 50])
+def test_parts_of_the_metrics_add_up(lists: int) -> None:
+    task, net = Sorting(SortingConfig(n_items=4, test_lists=lists)), Ranks()
+    whole = task.evaluate(net, CPU)
+    parts = [task.evaluate(net, CPU, part=Part(rank, 3)) for rank in range(3)]
+    assert {k: sum(part.get(k, 0.0) for part in parts) for k in whole} == pytest.approx(whole)

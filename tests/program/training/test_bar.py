@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from softperm.nn import SinkhornNet
-from softperm.program.tasks.base import Watch
-from softperm.program.training.bar import counting
+from softperm.program.counting import counting
+from softperm.program.tasks.base import WHOLE, Part, Watch
+from softperm.program.training import trainer
+from softperm.program.training.launch import LaunchConfig
 from softperm.program.training.loop import train
 from softperm.program.training.run import Run
 from tests.program.training.test_loop import CONFIG, ToyTask
@@ -26,7 +29,12 @@ class MeasuredTask(ToyTask):
     """One with metrics as long as those of a puzzle."""
 
     def evaluate(
-        self, net: SinkhornNet, device: torch.device, *, watch: Watch | None = None
+        self,
+        net: SinkhornNet,
+        device: torch.device,
+        *,
+        watch: Watch | None = None,
+        part: Part = WHOLE,
     ) -> dict[str, float]:
         return {"kendall_tau": 0.25, "prop_any_wrong": 0.5, "exact_reconstruction": 0.5}
 
@@ -62,6 +70,31 @@ def test_elsewhere_there_is_a_line_an_epoch(
     found = [EPOCH.fullmatch(line) for line in epochs]
     assert [match and match[1] for match in found] == ["1", "2", "3"]
     assert text.replace("\n", "").isprintable()
+
+
+STEP = re.compile(r"epoch (\d)/3  step (\d)/5  loss [\d.e-]+  [\d,]+/s")
+
+
+def steps_told(capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str]]:
+    found = [STEP.fullmatch(line) for line in capsys.readouterr().out.splitlines()]
+    return [(match[1], match[2]) for match in found if match]
+
+
+def test_log_every_gives_lines_within_an_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(MeasuredTask(), CONFIG, Run(tmp_path / "run"), launch=LaunchConfig(log_every=2))
+    assert steps_told(capsys) == [(epoch, step) for epoch in "123" for step in "24"]
+
+
+def test_without_log_every_there_is_a_line_every_few_minutes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minutes = iter(range(1000))  # the clock of the display goes a minute ahead at every look
+    monkeypatch.setattr(time, "monotonic", lambda: 60.0 * next(minutes))
+    monkeypatch.setattr(trainer, "_STEPS_A_REFRESH", 1)
+    train(MeasuredTask(), CONFIG, Run(tmp_path / "run"))
+    assert steps_told(capsys) == [("1", "4"), ("2", "4"), ("3", "4")]
 
 
 def test_on_a_terminal_the_line_fits_and_tells_of_the_last_test(

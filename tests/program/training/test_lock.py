@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from softperm.program.training import lock
-from softperm.program.training.lock import Busy, locked
+from softperm import _lock
+from softperm._lock import Busy, locked
 
 
 def test_the_second_is_told_who_is_first(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_where_locks_are_not_known_there_is_a_warning(
     def refuse(handle: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(lock, "_lock", refuse)
+    monkeypatch.setattr(_lock, "_lock", refuse)
     with locked(tmp_path):
         pass
     assert "cannot be locked: start nothing else on it" in caplog.text

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import lightning_fabric
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -16,8 +17,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from softperm.nn import SinkhornNet, SinkhornSortNet
-from softperm.program.tasks.base import Watch
-from softperm.program.training import loop
+from softperm.program.tasks.base import (
+    WHOLE,
+    Examples,
+    Part,
+    Watch,
+    draw_noise,
+    squared_error,
+)
 from softperm.program.training.config import TrainConfig, pick_device
 from softperm.program.training.loop import Stopped, train
 from softperm.program.training.run import Run
@@ -42,19 +49,33 @@ class ToyTask:
     def make_net(self) -> SinkhornNet:
         return SinkhornSortNet(3, hidden_features=4)
 
-    def batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.rand(len(indices), 3, generator=generator)
+    def read(self, indices: Tensor) -> Tensor:
+        return indices
 
-    def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
+    def examples(
+        self,
+        stored: Tensor,
+        generator: torch.Generator,
+        part: Part = WHOLE,
+        total: int | None = None,
+    ) -> Examples:
+        lists = torch.rand(len(stored), 3, generator=generator)
+        noise = draw_noise((1, len(stored), 3), 1.0, part, generator)
+        return Examples(lists, lists.sort(-1).values, noise, 1, len(stored))
+
+    def loss(self, net: torch.nn.Module, examples: Examples) -> Tensor:
         self.calls += 1
         if self.calls == self.stop_at:
             os.kill(os.getpid(), self.signal)
-        ordered, _ = net(batch, generator=generator)
-        error: Tensor = (ordered - batch.sort(-1).values).square().mean()
-        return error
+        return squared_error(net, examples)
 
     def evaluate(
-        self, net: SinkhornNet, device: torch.device, *, watch: Watch | None = None
+        self,
+        net: SinkhornNet,
+        device: torch.device,
+        *,
+        watch: Watch | None = None,
+        part: Part = WHOLE,
     ) -> dict[str, float]:
         return {"weight": next(net.parameters()).sum().item()}
 
@@ -67,7 +88,12 @@ def weights(run: Run) -> dict[str, Tensor]:
 
 
 def rows(run: Run) -> list[dict[str, float]]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.read_metrics()]
+    """All that the clock has no part in."""
+    timed = ("seconds", "examples_per_second")
+    return [
+        {k: v for k, v in row.items() if k not in timed and not k.endswith("_share")}
+        for row in run.read_metrics()
+    ]
 
 
 @pytest.fixture
@@ -139,11 +165,11 @@ def test_the_scale_of_16_bit_gradients_resumes_too(
             super().__init__(stop_at)
             self.scales = scales[name]
 
-        def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
+        def loss(self, net: torch.nn.Module, examples: Examples) -> Tensor:
             self.scales.append(scalers[-1].get_scale())
-            return super().loss(net, batch, generator)
+            return super().loss(net, examples)
 
-    monkeypatch.setattr(loop, "Fabric", fabric)
+    monkeypatch.setattr(lightning_fabric, "Fabric", fabric)
     whole, run = Run(tmp_path / "whole"), Run(tmp_path / "stopped")
     train(Scaled("whole"), CONFIG, whole)
     with pytest.raises(Stopped):
@@ -195,6 +221,27 @@ def test_muon_moves_all_directions_of_a_matrix_alike_and_leaves_vectors_to_adam(
     torch.testing.assert_close(vector, torch.full_like(vector, lr), rtol=0.02, atol=0.0)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_a_compiled_network_is_saved_and_resumed_under_its_own_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Run
+) -> None:
+    compiled: list[torch.nn.Module] = []
+    original = torch.compile
+
+    def eager(net: torch.nn.Module, **how: Any) -> Any:
+        compiled.append(net)
+        return original(net, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", eager)
+    config = TrainConfig(**{**vars(CONFIG), "compile": True})
+    run = Run(tmp_path / "stopped")
+    with pytest.raises(Stopped):
+        train(ToyTask(stop_at=8), config, run)
+    train(ToyTask(), config, run, resume=True)
+    assert len(compiled) >= 2
+    assert_same_run(run, uninterrupted)  # here the compiled code is the same
+
+
 def test_run_stopped_twice(tmp_path: Path, uninterrupted: Run) -> None:
     run = Run(tmp_path / "stopped")
     for _ in range(2):
@@ -229,7 +276,7 @@ def test_signal_handlers_and_determinism_are_restored(tmp_path: Path) -> None:
 
 def test_failure_inside_the_task_is_raised(tmp_path: Path) -> None:
     class Broken(ToyTask):
-        def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
+        def loss(self, net: torch.nn.Module, examples: Examples) -> Tensor:
             raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
@@ -239,8 +286,8 @@ def test_failure_inside_the_task_is_raised(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_any_more_ends_the_run(tmp_path: Path, bad: float) -> None:
     class Diverging(ToyTask):
-        def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
-            loss = super().loss(net, batch, generator)
+        def loss(self, net: torch.nn.Module, examples: Examples) -> Tensor:
+            loss = super().loss(net, examples)
             return loss * bad if self.calls == 8 else loss
 
     run = Run(tmp_path)

@@ -13,6 +13,7 @@ from softperm.nn import SinkhornSortNet
 from softperm.program.tasks import Sorting, SortingConfig
 from softperm.program.training.config import TrainConfig
 from softperm.program.training.run import Run
+from tests.program.support import busy_when_renamed
 
 
 @pytest.fixture
@@ -22,6 +23,14 @@ def run(tmp_path: Path) -> Run:
     with run.create("sorting", Sorting(config), config, TrainConfig()):
         pass
     return run
+
+
+def test_the_folder_appears_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = busy_when_renamed(monkeypatch)
+    run = Run(tmp_path / "run")
+    config = SortingConfig(n_items=3, test_lists=10)
+    with run.create("sorting", Sorting(config), config, TrainConfig()):
+        assert busy[run.folder]
 
 
 def test_task_comes_back_from_its_folder(run: Run) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from softperm.nn import SinkhornNet
+from softperm.program.tasks.base import WHOLE, Examples, Part
 from softperm.program.training.config import TrainConfig
 from softperm.program.training.loop import train
 from softperm.program.training.run import Run
@@ -31,9 +32,15 @@ class Spy(ToyTask):
         self.weights.append(torch.initial_seed())
         return super().make_net()
 
-    def batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+    def examples(
+        self,
+        stored: Tensor,
+        generator: torch.Generator,
+        part: Part = WHOLE,
+        total: int | None = None,
+    ) -> Examples:
         self.noise.add(generator.initial_seed())
-        return super().batch(indices, generator)
+        return super().examples(stored, generator, part, total)
 
 
 def seeds_in_use(seed: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -4,7 +4,8 @@ r"""Variational inference: names by Gumbel-Sinkhorn, weights by a Gaussian in cl
     - \mathrm{KL}(q(W) \,\|\, p(W)) - \sum_j \mathrm{KL}(q(P_j) \,\|\, p(P_j))
 
 The likelihood of soft names is that of the recording in the order of the names, P^T Y, so that a
-step costs a few products of matrices of the size of the wiring, however long the recording is.
+step costs a few products of matrices of the size of the wiring, however long the recording is. A
+neuron that has no cell predicts nothing, and a cell that has no name predicts itself.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ from softperm.program.neurons.model import (
     Parents,
     Weights,
     log_likelihood,
+    observed_log_likelihood,
+    parent_gram,
     weight_posterior,
 )
 from softperm.program.neurons.simulation import Worm
+from softperm.program.neurons.start import prior_scores, unnamed_evidence
 
 _STEPS, _LR, _BETAS = 100, 0.1, (0.9, 0.99)
 _REMEMBERED = 0.8  # of the sums that the weights are inferred from
 _WEIGHTS_EVERY = 5  # steps
-_LOWEST, _HIGHEST = -1.0, 8.0  # scores at the start: the divergence of lower ones is huge
+# Scores at the start: the divergence of those far below the prior's is huge.
+_LOWEST, _HIGHEST = -1.0, 8.0
 _LEAST, _LEFT = 1e-9, 0.02  # of an entry, and of what a row or a column leaves to slack
 
 
@@ -53,22 +58,23 @@ class Posterior:
     trace: list[float]
 
 
-def starting_scores(soft: Tensor, *, unnamed: bool = False) -> Tensor:
-    """Scores whose Sinkhorn matrix is near `soft`, within the range of cheap ones.
+def starting_scores(soft: Tensor, prior: Tensor, *, unnamed: bool = False) -> Tensor:
+    """Scores whose Sinkhorn matrix is near `soft`, and not far below those of the prior.
 
     With slack they are relative to its lines, whose score is 0: what is left in the corner, over
     what is left of the row and of the column.
 
     Arguments:
         soft: Soft names, (..., m, n).
+        prior: Scores of the prior, (..., m, n).
         unnamed: Whether cells may have no name.
     """
-    scores = soft.clamp_min(_LEAST).log()
+    scores, lowest = soft.clamp_min(_LEAST).log(), prior + _LOWEST
     if not unnamed:
-        return (scores + _HIGHEST).clamp_min(_LOWEST)
+        return (scores + _HIGHEST).maximum(lowest)
     rows, columns = (1 - soft.sum(dim, keepdim=True).clamp_max(1 - _LEFT) for dim in (-1, -2))
     corner = soft.sum((-2, -1), keepdim=True).clamp_min(1.0)
-    return (scores + (corner / (rows * columns)).log()).clamp_min(_LOWEST)
+    return (scores + (corner / (rows * columns)).log()).maximum(lowest)
 
 
 class _Problem:
@@ -80,7 +86,9 @@ class _Problem:
         self.cross = scale * torch.stack([worm.recording.cross for worm in worms]).float()
         self.allowed = torch.stack([worm.allowed for worm in worms])
         self.unnamed = worms[0].unnamed
-        self.prior = self.names(torch.zeros(self.allowed.shape))
+        self.partial = any(worm.unseen or worm.unnamed for worm in worms)
+        self.alone = torch.stack([unnamed_evidence(worm) for worm in worms])
+        self.prior = self.names(torch.stack([prior_scores(worm) for worm in worms]))
 
     def names(self, scores: Tensor) -> GumbelSinkhorn:
         """Gumbel-Sinkhorn at temperature 1 over the allowed names."""
@@ -96,6 +104,14 @@ class _Problem:
         """Gram and cross sums by name, (worms, n, n) each."""
         return soft.mT @ self.gram @ soft, soft.mT @ self.cross @ soft
 
+    def unnamed_evidence(self, soft: Tensor) -> Tensor:
+        """Log likelihood of the cells without a name, summed over worms."""
+        return ((1 - soft.sum(-1)) * self.alone).sum()
+
+    def observed(self, soft: Tensor) -> Tensor | None:
+        """How much of a cell has each name, (worms, n); None where all are observed."""
+        return soft.sum(-2) if self.partial else None
+
 
 class _Weights:
     """The posterior of the weights, from sums that remember the last samples of the names."""
@@ -104,9 +120,14 @@ class _Weights:
         self.parents, self.std = parents, std
         self.sums: list[Tensor] = []
 
-    def update(self, named: tuple[Tensor, Tensor], step: int) -> Weights:
+    def update(self, named: tuple[Tensor, Tensor], observed: Tensor | None, step: int) -> Weights:
         """Take a sample into account, and infer the weights every few steps."""
-        new = [total.detach().sum(0).double() for total in named]
+        gram, cross = (total.detach() for total in named)
+        if observed is None:
+            gram = gram.sum(0)
+        else:
+            gram = parent_gram(gram, observed.detach(), self.parents)
+        new = [gram.double(), cross.sum(0).double()]
         pairs = zip(self.sums or new, new, strict=True)
         self.sums = [_REMEMBERED * old + (1 - _REMEMBERED) * now for old, now in pairs]
         if step % _WEIGHTS_EVERY == 0:
@@ -140,7 +161,8 @@ def ascend(
         watch: Called with the sample of every step.
     """
     problem, weights = _Problem(worms, noise), _Weights(parents, std)
-    scores = starting_scores(torch.stack(list(start)), unnamed=problem.unnamed)
+    prior = problem.prior.log_alpha
+    scores = starting_scores(torch.stack(list(start)), prior, unnamed=problem.unnamed)
     scores.requires_grad_()
     optimizer = torch.optim.Adam([scores], _LR, betas=_BETAS)
     trace: list[float] = []
@@ -148,9 +170,14 @@ def ascend(
         names = problem.names(scores)
         soft = problem.sample(names, generator)
         named = problem.named(soft)
-        posterior = weights.update(named, step)
+        observed = problem.observed(soft)
+        posterior = weights.update(named, observed, step)
         divergence = kl_divergence(names, problem.prior).sum()
-        bound = log_likelihood(*named, posterior).sum() - divergence
+        if observed is None:
+            likelihood = log_likelihood(*named, posterior)
+        else:
+            likelihood = observed_log_likelihood(*named, posterior, observed, parents)
+        bound = likelihood.sum() + problem.unnamed_evidence(soft) - divergence
         optimizer.zero_grad()
         (-bound).backward()
         optimizer.step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from softperm.program.schema import require_within
+from softperm.program.schema import require_ranges
 from softperm.program.training.config import LARGEST_SEED
 
 Method = Literal["vi", "start", "fw", "naive", "map", "mcmc"]
@@ -65,8 +65,7 @@ class NeuronsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            require_within(getattr(self, name), name, low, high)
+        require_ranges(self, _RANGES)
         if self.method not in METHODS:
             raise ValueError(f"method must be {' or '.join(METHODS)}, got {self.method!r}")
         if self.method not in ("vi", "start") and (self.observed < 1 or self.extra > 0):

@@ -40,6 +40,17 @@ def log_bayes(
     return 0.5 * (gain - torch.log(total / variance))
 
 
+def memory_evidence(recording: Recording) -> Tensor:
+    """Log evidence that a cell acts on itself alone, less that of no memory, float32, (m,).
+
+    This is the likelihood of a cell that is no neuron. Its prior of the memory is N(0, 1), and its
+    noise 1, for no neuron that is not observed acts on it.
+    """
+    squares = recording.gram.diagonal()
+    mean = recording.cross.diagonal() / squares
+    return log_bayes(mean, 1 / squares, 0.0, 1.0).float()
+
+
 def _regress(recording: Recording, precision: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of every weight, given the prior precision of each, (m, m)."""
     means, variances = [], []

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from softperm._files import appearing, remove_leftovers, write_text
+from softperm._files import remove_leftovers, write_text
+from softperm._lock import locked
 from softperm.data.worm import Wiring, load_wiring
 from softperm.plotting import save
 from softperm.program.neurons.config import NeuronsConfig
@@ -18,7 +19,7 @@ from softperm.program.neurons.infer import Outcome, run
 from softperm.program.neurons.pictures import plot_body, plot_sharpening
 from softperm.program.readers import read_json, read_yaml
 from softperm.program.schema import build, require_same
-from softperm.program.training.lock import locked
+from softperm.program.training.folder import new_folder
 
 _CONFIG, _RESULT, _NAMES = "config.yaml", "result.json", "names.csv"
 
@@ -122,11 +123,9 @@ def run_in(folder: Path, config: NeuronsConfig, *, resume: bool, draw: bool = Tr
     elif folder.exists():
         raise ValueError(f"{folder} is there already, and holds no run: give another --out")
     wiring = load_wiring(config.data)
-    if not (folder / _CONFIG).exists():
-        with appearing(folder) as temporary:
-            settings = yaml.safe_dump(asdict(config), sort_keys=False)
-            write_text(temporary / _CONFIG, settings)
-    with locked(folder) as lock:
+    files = {_CONFIG: yaml.safe_dump(asdict(config), sort_keys=False)}
+    begun = (folder / _CONFIG).exists()
+    with locked(folder) if begun else new_folder(folder, files) as lock:
         remove_leftovers(folder)
         outcome = run(wiring, config)
         lock.require_current()

@@ -15,16 +15,17 @@ from softperm.distributions import GumbelMatching
 from softperm.permutations import permutation_matrix
 from softperm.program.neurons import baselines
 from softperm.program.neurons.bound import ascend
+from softperm.program.neurons.conditional import conditional_scores
 from softperm.program.neurons.config import NeuronsConfig
 from softperm.program.neurons.model import (
     Parents,
-    named_sums,
+    observed_sums,
     prior_std,
     ridge_loss,
     weight_posterior,
 )
 from softperm.program.neurons.simulation import Worm, simulate
-from softperm.program.neurons.start import Start, find_start, hard_names
+from softperm.program.neurons.start import Start, find_start, hard_names, unnamed_evidence
 from softperm.program.training.streams import stream_seed
 
 _BASELINES: dict[str, Callable[..., list[Tensor]]] = {
@@ -34,6 +35,7 @@ _BASELINES: dict[str, Callable[..., list[Tensor]]] = {
     "naive": baselines.naive_names,
 }
 _SAMPLES = 200  # of names, for the confidence
+_ROUNDS = 4  # of drawing all names given the others
 _INFERENCE = 10**6  # sets the noise of the inference apart from that of the worms
 
 
@@ -44,7 +46,8 @@ class Found:
     Arguments:
         names: Name of every cell, int64, (m,) per worm; -1 for none.
         confidence: Share of Gumbel-Matching samples with that name, (m,) per worm; by whose scores
-            they were drawn: "start", "vi". None from the baselines.
+            they were drawn: "resampled" (see `resampled_confidence`), "start", "vi". None from the
+            baselines.
         history: Soft names of the first worm after each step, with what it was.
         extra: Metrics of the inference itself.
     """
@@ -81,6 +84,59 @@ def confidence(
     return torch.where(names >= 0, named, 1 - share.sum(1))
 
 
+def _drawn_names(scores: Tensor, generator: torch.Generator, unnamed: bool) -> Tensor:
+    """A sample of Gumbel-Matching as names, (m,)."""
+    distribution = GumbelMatching(scores, unmatched=0.0 if unnamed else None)
+    place: Tensor = distribution.sample(generator=generator)
+    return torch.where(place.sum(1) > 0, place.argmax(1), -1)
+
+
+def resampled_confidence(
+    worms: Sequence[Worm],
+    names: Sequence[Tensor],
+    adjacency: Tensor,
+    std: float,
+    *,
+    noise: Sequence[float],
+    seed: int,
+) -> list[Tensor]:
+    """Share of the samples with these names, drawn given names that are drawn anew each round.
+
+    As in Gibbs sampling a name is drawn from its posterior given all others, the weights integrated
+    out. But all cells are drawn at once, by matchings, which is not exact: what two cells that swap
+    say of each other counts twice.
+
+    Arguments:
+        worms: The worms.
+        names: The names, (m,) per worm; the first round is given these.
+        adjacency: The wiring, bool, (n, n).
+        std: Standard deviation of the weights.
+        noise: Variance of the noise in every worm.
+        seed: Of the samples.
+    """
+    generator = torch.Generator().manual_seed(stream_seed(seed, "noise", _INFERENCE + 2))
+    given, rounds = list(names), []
+    for _ in range(_ROUNDS):
+        scores = [
+            conditional_scores(worms, given, adjacency, std, noise=noise, worm=k)
+            for k in range(len(worms))
+        ]
+        rounds.append(
+            [
+                confidence(score, name, generator, unnamed=worm.unnamed)
+                for worm, score, name in zip(worms, scores, names, strict=True)
+            ]
+        )
+        drawn = [
+            _drawn_names(score, generator, worm.unnamed)
+            for worm, score in zip(worms, scores, strict=True)
+        ]
+        if all(torch.equal(old, new) for old, new in zip(given, drawn, strict=True)):
+            break  # the next round would be the same
+        given = drawn
+    return [torch.stack(beliefs).mean(0) for beliefs in zip(*rounds, strict=True)]
+
+
 def _believe(
     found: Found, kind: str, worms: Sequence[Worm], scores: Sequence[Tensor], seed: int
 ) -> None:
@@ -111,6 +167,7 @@ def infer(worms: Sequence[Worm], adjacency: Tensor, std: float, config: NeuronsC
         found.history.append(("start", start.soft[0]))
 
     start = find_start(worms, adjacency, std, watch=watch)
+    noise = [evidence.noise.mean().item() for evidence in start.evidence]
     scores = start.scores
     if config.method == "vi":
         posterior = ascend(
@@ -119,7 +176,7 @@ def infer(worms: Sequence[Worm], adjacency: Tensor, std: float, config: NeuronsC
             std,
             start.soft,
             generator,
-            noise=[evidence.noise.mean().item() for evidence in start.evidence],
+            noise=noise,
             watch=lambda soft: found.history.append(("vi", soft[0])),
         )
         scores = list(posterior.log_alpha)
@@ -127,6 +184,9 @@ def infer(worms: Sequence[Worm], adjacency: Tensor, std: float, config: NeuronsC
     found.names = [
         hard_names(score, unnamed=worm.unnamed) for worm, score in zip(worms, scores, strict=True)
     ]
+    found.confidence["resampled"] = resampled_confidence(
+        worms, found.names, adjacency, std, noise=noise, seed=config.seed
+    )
     _believe(found, "start", worms, start.scores, config.seed)
     if config.method == "vi":
         _believe(found, "vi", worms, scores, config.seed)
@@ -171,9 +231,12 @@ def measure(
     }
     for kind, given in (("", names), ("_of_the_truth", [worm.names for worm in worms])):
         matrices = [permutation_matrix(name, torch.float64, n) for name in given]
-        posterior = weight_posterior(*named_sums(recordings, matrices), parents, std)
+        posterior = weight_posterior(*observed_sums(recordings, matrices, parents), parents, std)
         metrics[f"loss{kind}"] = ridge_loss(recordings, given, parents)
-        metrics[f"log_evidence{kind}"] = posterior.log_evidence
+        alone = sum(
+            unnamed_evidence(w)[name < 0].sum().item() for w, name in zip(worms, given, strict=True)
+        )
+        metrics[f"log_evidence{kind}"] = posterior.log_evidence + alone
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 

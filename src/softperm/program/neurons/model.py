@@ -21,17 +21,27 @@ class Parents(NamedTuple):
     Arguments:
         neurons: int64, (n, d).
         counts: Whether the entry counts, bool, (n, d).
+        pairs: All pairs of parents of one neuron: that neuron, and where in its row of the padded
+            order each of both is, int64, three of (pairs,).
     """
 
     neurons: Tensor
     counts: Tensor
+    pairs: tuple[Tensor, Tensor, Tensor]
+
+    def places(self) -> Tensor:
+        """Where the pairs are in a flattened (n, n) matrix, (pairs,)."""
+        row, one, other = self.pairs
+        return self.neurons[row, one] * len(self.neurons) + self.neurons[row, other]
 
     @staticmethod
     def of(adjacency: Tensor) -> Parents:
         """The parents of every row of the adjacency matrix."""
         most = max(1, int(adjacency.sum(1).max()))
         ranked = adjacency.byte().sort(dim=1, descending=True, stable=True)
-        return Parents(ranked.indices[:, :most], ranked.values[:, :most].bool())
+        counts = ranked.values[:, :most].bool()
+        row, one, other = (counts[:, :, None] & counts[:, None, :]).nonzero().T
+        return Parents(ranked.indices[:, :most], counts, (row, one, other))
 
 
 class Weights(NamedTuple):
@@ -42,12 +52,14 @@ class Weights(NamedTuple):
         second: Sum over rows of E[w w^T], (n, n).
         divergence: From the prior, in nats.
         log_evidence: log p(Y | names) less that of W = 0.
+        moments: E[w_a w_b] for all pairs of parents of one neuron, (pairs,).
     """
 
     mean: Tensor
     second: Tensor
     divergence: float
     log_evidence: float
+    moments: Tensor
 
 
 def prior_std(adjacency: Tensor) -> float:
@@ -82,6 +94,36 @@ def named_sums(
     return torch.stack([g for g, _ in pairs]).sum(0), torch.stack([c for _, c in pairs]).sum(0)
 
 
+def parent_gram(gram: Tensor, observed: Tensor, parents: Parents) -> Tensor:
+    """Gram sums of all pairs of parents of a neuron, over the worms that observe it, (pairs,).
+
+    A neuron that a worm does not observe is missing there. Its regression has no such equations.
+
+    Arguments:
+        gram: By name, (worms, n, n).
+        observed: How much of a cell has each name, 1 or 0 if names are hard, (worms, n).
+        parents: The wiring.
+    """
+    shares = observed[:, parents.pairs[0]]
+    return (shares * gram.flatten(1)[:, parents.places()]).sum(0)
+
+
+def observed_sums(
+    recordings: Sequence[Recording], matrices: Sequence[Tensor], parents: Parents
+) -> tuple[Tensor, Tensor]:
+    """What the weights are inferred from where neurons may be missing, (pairs,) and (n, n).
+
+    Arguments:
+        recordings: The worms.
+        matrices: Which cell has which name, (m, n) each.
+        parents: The wiring.
+    """
+    sums = [named_sums([r], [p]) for r, p in zip(recordings, matrices, strict=True)]
+    observed = torch.stack([matrix.double().sum(0) for matrix in matrices])
+    gram = parent_gram(torch.stack([g for g, _ in sums]), observed, parents)
+    return gram, torch.stack([c for _, c in sums]).sum(0)
+
+
 class Regressions(NamedTuple):
     """The regression of every neuron on its parents, in the padded order of `Parents`.
 
@@ -105,16 +147,18 @@ def regress_on_parents(gram: Tensor, cross: Tensor, parents: Parents, std: float
     with S the parents of neuron i, and all in units of the noise.
 
     Arguments:
-        gram: Sum of y_{t-1} y_{t-1}^T by name, float64, (n, n).
+        gram: Sum of y_{t-1} y_{t-1}^T by name, float64, (n, n); or for pairs of
+            parents only, as `parent_gram` gives them.
         cross: Sum of y_t y_{t-1}^T by name, float64, (n, n).
         parents: The wiring.
         std: Standard deviation s of the prior.
     """
-    index, counts = parents
-    both = counts[:, :, None] & counts[:, None, :]
-    local = gram[index[:, :, None], index[:, None, :]] * both
-    factor = torch.linalg.cholesky(local + torch.eye(index.shape[1], dtype=gram.dtype) / std**2)
-    targets = cross.gather(1, index) * counts
+    n, d = parents.neurons.shape
+    if gram.ndim == 2:
+        gram = gram.flatten()[parents.places()]
+    local = gram.new_zeros(n, d, d).index_put(parents.pairs, gram)
+    factor = torch.linalg.cholesky(local + torch.eye(d, dtype=gram.dtype) / std**2)
+    targets = cross.gather(1, parents.neurons) * parents.counts
     return Regressions(torch.cholesky_solve(targets[..., None], factor)[..., 0], factor, targets)
 
 
@@ -133,18 +177,17 @@ def weight_posterior(gram: Tensor, cross: Tensor, parents: Parents, std: float) 
         parents: The wiring.
         std: Standard deviation of the prior.
     """
-    index, counts = parents
-    n = len(index)
+    n, counts = len(parents.neurons), parents.counts
     mean, factor, targets = regress_on_parents(gram, cross, parents, std)
-    both = counts[:, :, None] & counts[:, None, :]
-    per_row = mean[:, :, None] * mean[:, None, :] + torch.cholesky_inverse(factor) * both
-    places = (index[:, :, None] * n + index[:, None, :]).flatten()
-    second = gram.new_zeros(n * n).index_add_(0, places, per_row.flatten()).view(n, n)
+    row, one, other = parents.pairs
+    covariance = torch.cholesky_inverse(factor)[row, one, other]
+    moments = mean[row, one] * mean[row, other] + covariance
+    second = gram.new_zeros(n * n).index_add_(0, parents.places(), moments).view(n, n)
     log_det = 2 * (factor.diagonal(dim1=-2, dim2=-1) * std).log().sum()
-    traces = per_row.diagonal(dim1=-2, dim2=-1).sum()
-    divergence = 0.5 * (traces / std**2 - counts.sum() + log_det)
+    divergence = 0.5 * (moments[one == other].sum() / std**2 - counts.sum() + log_det)
     evidence = 0.5 * (targets * mean).sum() - 0.5 * log_det
-    return Weights(by_name(mean, parents), second, divergence.item(), evidence.item())
+    expected = (by_name(mean, parents), second, divergence.item(), evidence.item())
+    return Weights(*expected, moments)
 
 
 def log_likelihood(gram: Tensor, cross: Tensor, weights: Weights) -> Tensor:
@@ -162,6 +205,27 @@ def log_likelihood(gram: Tensor, cross: Tensor, weights: Weights) -> Tensor:
     return result
 
 
+def observed_log_likelihood(
+    gram: Tensor, cross: Tensor, weights: Weights, observed: Tensor, parents: Parents
+) -> Tensor:
+    r"""The same where neurons may be missing: what has no cell predicts nothing.
+
+    .. math:: \langle C, E[W] \rangle - \tfrac12 \sum_i r_i \langle G, E[w_i w_i^\top] \rangle
+
+    Arguments:
+        gram: G, by name, (worms, n, n).
+        cross: C, by name, (worms, n, n).
+        weights: The posterior of the weights.
+        observed: r, how much of a cell has each name, (worms, n).
+        parents: The wiring.
+    """
+    linear = (cross * weights.mean.to(cross)).sum((-2, -1))
+    moments = observed[:, parents.pairs[0]] * weights.moments.to(observed)
+    second = torch.zeros_like(gram).flatten(1).index_add(1, parents.places(), moments)
+    result: Tensor = linear - 0.5 * (gram.flatten(1) * second).sum(1)
+    return result
+
+
 def ridge_loss(recordings: Sequence[Recording], names: Sequence[Tensor], parents: Parents) -> float:
     """Half the squared error of the best weights for these names, with half their squared norm.
 
@@ -172,7 +236,7 @@ def ridge_loss(recordings: Sequence[Recording], names: Sequence[Tensor], parents
     """
     n = len(parents.neurons)
     matrices = [permutation_matrix(name, n_positions=n) for name in names]
-    gram, cross = named_sums(recordings, matrices)
+    gram, cross = observed_sums(recordings, matrices, parents)
     posterior = weight_posterior(gram, cross, parents, 1.0)
     energy = sum(recording.energy.sum().item() for recording in recordings)
     return 0.5 * energy - 0.5 * (cross * posterior.mean).sum().item()

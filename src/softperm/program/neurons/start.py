@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from softperm.ops import matching, sinkhorn
-from softperm.program.neurons.evidence import Evidence, edge_evidence, log_bayes
+from softperm.program.neurons.evidence import Evidence, edge_evidence, log_bayes, memory_evidence
 from softperm.program.neurons.simulation import Worm
 
 _HOTTEST, _ANNEALING = 100.0, 100  # temperature at the beginning, and sweeps down to 1
@@ -27,6 +27,7 @@ _REFITS, _REFIT_HOTTEST, _REFIT_SWEEPS = 2, 3.0, 15
 _SHARING_SWEEPS = 15
 _KEPT = 0.5  # of the old soft names in every sweep
 _N_ITERS = 20
+_CERTAIN = 8.0  # log odds that a cell whose name is known has it
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class Start:
 
     def sweep(self, worm: int, pairs: Pairs, temperature: float) -> None:
         """New scores and soft names of one worm."""
-        gain = pairs.gradient(self.soft[worm])
-        self.scores[worm] = gain.masked_fill(~self.worms[worm].allowed, -math.inf)
+        gain = pairs.gradient(self.soft[worm]) - unnamed_evidence(self.worms[worm])[:, None]
+        self.scores[worm] = gain + prior_scores(self.worms[worm])
         new = soft_names(self.scores[worm], temperature, unnamed=self.worms[worm].unnamed)
         self.soft[worm] = _KEPT * self.soft[worm] + (1 - _KEPT) * new
 
@@ -88,8 +89,28 @@ class Start:
         return Pairs(self.evidence[worm].score[None], self.adjacency[None])
 
 
+def prior_scores(worm: Worm) -> Tensor:
+    """Prior log odds of every name against no name, -inf where forbidden, (m, n).
+
+    Where cells may be no neurons, a cell is none with probability 1/2, else each of its k
+    candidates with the same probability: the odds are 1 / k. Elsewhere all are 1.
+    """
+    scores = torch.zeros(worm.allowed.shape)
+    if worm.unnamed:
+        scores -= worm.allowed.sum(1, keepdim=True).clamp_min(1).log()
+        scores[worm.known] = _CERTAIN
+    return scores.masked_fill(~worm.allowed, -math.inf)
+
+
+def unnamed_evidence(worm: Worm) -> Tensor:
+    """Log evidence that a cell is no neuron, less that of no connections, (m,)."""
+    if not worm.unnamed:
+        return torch.zeros(len(worm.allowed))
+    return memory_evidence(worm.recording)
+
+
 def soft_names(scores: Tensor, temperature: float = 1.0, *, unnamed: bool = False) -> Tensor:
-    """The Sinkhorn operator, with slack of score 0 (no evidence) where cells may have no name."""
+    """The Sinkhorn operator, with slack of score 0 where cells may have no name."""
     if not unnamed:
         return sinkhorn(scores, temperature, _N_ITERS)
     return sinkhorn(scores, temperature, _N_ITERS, slack=0.0)[:-1, :-1]
@@ -154,9 +175,8 @@ def _begin(worms: Sequence[Worm], adjacency: Tensor, std: float) -> Start:
     for worm in worms:
         m = len(worm.allowed)
         chance = torch.full((m, m), start.adjacency.mean().item())
-        scores = torch.zeros(worm.allowed.shape).masked_fill(~worm.allowed, -math.inf)
-        start.scores.append(scores)
-        start.soft.append(soft_names(scores, unnamed=worm.unnamed))
+        start.scores.append(prior_scores(worm))
+        start.soft.append(soft_names(start.scores[-1], unnamed=worm.unnamed))
         start.evidence.append(_evidence(worm, chance, std))
     return start
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from softperm.plotting import save
+from softperm.program.counting import PlainConsole
 from softperm.program.reproduce.cells import Cell, Table, select_cells
 from softperm.program.reproduce.figures import plot_table
 from softperm.program.reproduce.runner import Result, read_results, run_cells
@@ -17,7 +18,6 @@ from softperm.program.reproduce.tables import (
     update_docs,
     write_tables,
 )
-from softperm.program.training.bar import PlainConsole
 from softperm.program.training.config import Device, pick_device
 from softperm.program.training.loop import Stopped
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from softperm._files import write_text
 from softperm.data.worm import load_wiring
 from softperm.plotting import save
+from softperm.program.counting import PlainConsole
 from softperm.program.neurons.config import Method
 from softperm.program.reproduce.neurons import (
     NeuronsCell,
@@ -24,7 +25,6 @@ from softperm.program.reproduce.neurons_tables import (
     neurons_notes,
 )
 from softperm.program.reproduce.tables import put_between_markers, require_markers
-from softperm.program.training.bar import PlainConsole
 
 
 def _report(cell: NeuronsCell, ran: bool) -> None:

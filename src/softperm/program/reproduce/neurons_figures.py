@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from softperm.program.neurons.config import METHODS, Method
-from softperm.program.reproduce.neurons import Column, columns
+from softperm.program.reproduce.neurons_columns import Column, columns
 from softperm.program.reproduce.neurons_tables import (
     BELIEFS,
     Finished,

@@ -11,21 +11,20 @@ from typing import NamedTuple
 
 from softperm.program.neurons.config import METHODS, Method
 from softperm.program.neurons.folder import Result
-from softperm.program.reproduce.neurons import (
-    TITLES,
-    Column,
-    NeuronsCell,
-    TableName,
-    columns,
-    methods_of,
-)
+from softperm.program.reproduce.neurons import NeuronsCell, methods_of
+from softperm.program.reproduce.neurons_columns import TITLES, Column, TableName, columns
 from softperm.program.reproduce.tables import Grid
 
 Finished = Sequence[tuple[NeuronsCell, str, Result]]
 
 _NOTHING = "-"
+_ERROR_BINS = 10
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99, 1.0)
-BELIEFS = {"vi": "scores of the bound", "start": "scores of its start"}
+BELIEFS = {
+    "resampled": "resampling the names",
+    "vi": "scores of the bound",
+    "start": "scores of its start",
+}
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -159,6 +158,20 @@ def reliability(pairs: Sequence[tuple[float, bool]]) -> list[Bin]:
     return bins
 
 
+def calibration_error(pairs: Sequence[tuple[float, bool]]) -> float:
+    """Expected calibration error: mean distance of belief and truth over ten bins, by their names.
+
+    Example:
+        >>> calibration_error([(0.95, True), (0.93, False), (0.1, False), (0.1, False)])
+        0.27
+    """
+    bins: dict[int, float] = {}
+    for believed, right in pairs:
+        k = min(int(_ERROR_BINS * believed), _ERROR_BINS - 1)
+        bins[k] = bins.get(k, 0.0) + believed - right
+    return sum(map(abs, bins.values())) / len(pairs)
+
+
 def calibrated_folders(out: Path, results: Finished, table: TableName = "short") -> list[Path]:
     """The runs of vi in one table."""
     return [
@@ -182,10 +195,26 @@ def calibration_grid(out: Path, results: Finished) -> Grid | None:
     return Grid(title, ["confidence by", "mean confidence", "right", "names"], rows)
 
 
+def calibration_error_grid(out: Path, results: Finished) -> Grid | None:
+    """The calibration error of every cell of the short recordings; None without them."""
+    shown: dict[str, list[Path]] = {}
+    for cell, *_ in results:
+        if cell.method == "vi" and cell.column.table == "short":
+            shown.setdefault(cell.column.label, []).append(out / cell.name)
+    if not shown:
+        return None
+    rows = [
+        [name, *(f"{calibration_error(read_beliefs(f, kind)):.3f}" for f in shown.values())]
+        for kind, name in BELIEFS.items()
+    ]
+    title = "Expected calibration error of the short recordings, by steps and worms"
+    return Grid(title, ["confidence by", *shown], rows)
+
+
 def neurons_grids(out: Path, results: Finished) -> list[Grid]:
     """What the command prints: the tables, and the calibration."""
     grids = [accuracy_grid(table, results) for table in TITLES]
-    grids.append(calibration_grid(out, results))
+    grids += [calibration_grid(out, results), calibration_error_grid(out, results)]
     return [grid for grid in grids if grid is not None]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from softperm._files import write_text
+from softperm._lock import Lock
 from softperm.nn import SinkhornNet
 from softperm.program import report
 from softperm.program.presets import preset_file
@@ -21,7 +22,6 @@ from softperm.program.schema import build, check
 from softperm.program.settings import CONFIGS, JigsawConfig, SortingConfig
 from softperm.program.tasks import Jigsaw, Sorting, Task
 from softperm.program.training.config import TrainConfig, pick_device
-from softperm.program.training.lock import Lock
 from softperm.program.training.loop import train
 from softperm.program.training.run import TASKS, Run
 

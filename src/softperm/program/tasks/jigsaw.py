@@ -13,17 +13,28 @@ from torch import Tensor
 
 from softperm.data import (
     ImageData,
+    Images,
     channel_statistics,
+    draw_shifts,
+    enlarge_images,
     load_images,
     load_test_images,
     shift_images,
 )
 from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import Puzzle, SinkhornNet
-from softperm.permutations import apply_permutation
+from softperm.permutations import apply_permutation, random_permutation
+from softperm.program.counting import counting
 from softperm.program.settings import JigsawConfig
-from softperm.program.tasks.base import Watch
-from softperm.puzzles import identical_pieces, scramble
+from softperm.program.tasks.base import (
+    WHOLE,
+    Examples,
+    Part,
+    Watch,
+    draw_noise,
+    squared_error,
+)
+from softperm.puzzles import identical_pieces, scramble_by
 
 _EVALUATION_SEED = 0
 _EVALUATION_BATCH = 2500
@@ -60,18 +71,29 @@ class Jigsaw:
         self.puzzle = Puzzle(**given, **{name: getattr(config, name) for name in shared})
 
     @cached_property
-    def images(self) -> ImageData:
-        """Training and test images."""
-        c = self.config
-        return load_images(c.data, size=c.image_size, channels=c.channels)
+    def images(self) -> ImageData[Any]:
+        """Training and test images, stretched to sides that the number of pieces divides."""
+        return load_images(**self._wanted)
 
     @cached_property
-    def test_images(self) -> Tensor:
+    def test_images(self) -> Tensor | Images:
         """The test images, read alone where the others were not needed yet."""
-        c = self.config
         if "images" in vars(self):
-            return self.images.test
-        return load_test_images(c.data, size=c.image_size, channels=c.channels)
+            images: Tensor | Images = self.images.test
+            return images
+        return load_test_images(**self._wanted)
+
+    @property
+    def _wanted(self) -> dict[str, Any]:
+        """Which images, and how."""
+        c = self.config
+        return {
+            "data": c.data,
+            "size": c.image_size,
+            "channels": c.channels,
+            "multiple": c.pieces,
+            "progress": counting,
+        }
 
     def _statistics(self) -> Statistics:
         """Mean and standard deviation of every channel of the training images."""
@@ -108,37 +130,67 @@ class Jigsaw:
         """The fields of `Puzzle`."""
         return asdict(self.puzzle)
 
-    def batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+    def read(self, indices: Tensor) -> Tensor:
         """Training images, uint8, (B, C, H, W)."""
-        images = self.images.train[indices].to(generator.device, non_blocking=True)
-        if self.config.shift == 0:
-            return images
-        return shift_images(images, self.config.shift, generator)
+        images: Tensor = self.images.train[indices]
+        return images
 
-    def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
+    def examples(
+        self,
+        stored: Tensor,
+        generator: torch.Generator,
+        part: Part = WHOLE,
+        total: int | None = None,
+    ) -> Examples:
+        """Images moved, enlarged, cut and scrambled, all at random."""
+        c, n = self.config, self.n_items
+        total = len(stored) if total is None else total
+        images = stored.to(generator.device, non_blocking=True)
+        if c.shift > 0:
+            images = shift_images(images, part.of(draw_shifts(total, c.shift, generator)))
+        if c.enlarge > 1:
+            images = enlarge_images(images, c.enlarge, generator)
+        pieces = self.puzzle.normalise(self.puzzle.cut(images))
+        perm = part.of(self._scrambles(total, generator))
+        noise = draw_noise((c.n_samples, total, n), c.noise_scale, part, generator)
+        return Examples(scramble_by(pieces, perm), pieces, noise, c.n_samples, total)
+
+    def loss(self, net: torch.nn.Module, examples: Examples) -> Tensor:
         """Squared error of the softly restored pieces: summed over an image, mean over images."""
-        pieces = self.puzzle.normalise(self.puzzle.cut(batch))
-        scrambled, _ = scramble(pieces, generator)
-        ordered, _ = net(scrambled, (self.config.n_samples,), generator=generator)
-        error: Tensor = (ordered - pieces).square().sum()
-        return error / (self.config.n_samples * len(batch))
+        return squared_error(net, examples)
+
+    def _scrambles(self, n_images: int, generator: torch.Generator) -> Tensor:
+        """Random permutations of the pieces of images, (n_images, n)."""
+        return random_permutation(self.n_items, (n_images,), generator=generator)
 
     @torch.no_grad()
     def solved(
-        self, net: SinkhornNet, device: torch.device, n_images: int | None = None
+        self,
+        net: SinkhornNet,
+        device: torch.device,
+        n_images: int | None = None,
+        part: Part = WHOLE,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Test images in batches: pieces, scrambled pieces, true and predicted permutations."""
         net.eval()
         generator = torch.Generator(device).manual_seed(_EVALUATION_SEED)
-        for images in self.test_images[:n_images].split(_EVALUATION_BATCH):
+        n = len(self.test_images[:n_images])
+        for indices in torch.arange(n).split(_EVALUATION_BATCH):
+            images: Tensor = self.test_images[part.of(indices)]
             pieces = self.puzzle.cut(images.to(device))
-            scrambled, target = scramble(pieces, generator)
-            parts = scrambled.split(max(1, _NET_PIECES // scrambled.shape[1]))
-            perm = torch.cat([net(self.puzzle.normalise(part))[1] for part in parts])
+            target = part.of(self._scrambles(len(indices), generator))
+            scrambled = scramble_by(pieces, target)
+            chunks = scrambled.split(max(1, _NET_PIECES // scrambled.shape[1]))
+            perm = torch.cat([net(self.puzzle.normalise(chunk))[1] for chunk in chunks])
             yield pieces, scrambled, target, perm
 
     def evaluate(
-        self, net: SinkhornNet, device: torch.device, *, watch: Watch | None = None
+        self,
+        net: SinkhornNet,
+        device: torch.device,
+        *,
+        watch: Watch | None = None,
+        part: Part = WHOLE,
     ) -> dict[str, float]:
         """Mean over all test images of every metric; scrambles are the same every time.
 
@@ -148,9 +200,10 @@ class Jigsaw:
             net: The network.
             device: Where the network is.
             watch: Is told the number of images done, again and again.
+            part: Which part of the images is tested; what it adds to the means is returned.
         """
         sums: defaultdict[str, float] = defaultdict(float)
-        for pieces, scrambled, target, perm in self.solved(net, device):
+        for pieces, scrambled, target, perm in self.solved(net, device, part=part):
             labels = identical_pieces(scrambled)
             difference = apply_permutation(perm, scrambled).flatten(1).float()
             difference = (difference - pieces.flatten(1)) / 255

@@ -15,7 +15,14 @@ from softperm.metrics import kendall_tau, prop_any_wrong, prop_wrong
 from softperm.nn import RelativeSortNet, SinkhornNet, SinkhornSortNet
 from softperm.permutations import invert_permutation
 from softperm.program.settings import SortingConfig
-from softperm.program.tasks.base import Watch
+from softperm.program.tasks.base import (
+    WHOLE,
+    Examples,
+    Part,
+    Watch,
+    draw_noise,
+    squared_error,
+)
 
 _EVALUATION_SEED = 0
 _EVALUATION_ENTRIES = 4_000_000  # of score matrices held at a time
@@ -74,17 +81,28 @@ class Sorting:
         """The settings."""
         return asdict(self.config)
 
-    def batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """New lists, one for every index."""
-        c = self.config
-        return uniform_lists(len(indices), c.n_items, low=c.low, high=c.high, generator=generator)
+    def read(self, indices: Tensor) -> Tensor:
+        """Nothing is stored: only how many lists are asked for counts."""
+        return indices
 
-    def loss(self, net: torch.nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
+    def examples(
+        self,
+        stored: Tensor,
+        generator: torch.Generator,
+        part: Part = WHOLE,
+        total: int | None = None,
+    ) -> Examples:
+        """New lists, as many as are asked for."""
+        c = self.config
+        total = len(stored) if total is None else total
+        drawn = uniform_lists(total, c.n_items, low=c.low, high=c.high, generator=generator)
+        noise = draw_noise((c.n_samples, total, c.n_items), c.noise_scale, part, generator)
+        lists = part.of(drawn)
+        return Examples(lists, lists.sort(-1).values, noise, c.n_samples, total)
+
+    def loss(self, net: torch.nn.Module, examples: Examples) -> Tensor:
         """Squared error of the softly sorted lists: summed over a list, mean over the rest."""
-        n_samples = self.config.n_samples
-        ordered, _ = net(batch, (n_samples,), generator=generator)
-        error: Tensor = (ordered - batch.sort(-1).values).square().sum()
-        return error / (n_samples * len(batch))
+        return squared_error(net, examples)
 
     def test_lists(self, interval: Interval | None = None) -> Tensor:
         """The test set, the same every time, float64, (test_lists, n_items).
@@ -114,6 +132,7 @@ class Sorting:
         interval: Interval | None = None,
         *,
         watch: Watch | None = None,
+        part: Part = WHOLE,
     ) -> dict[str, float]:
         """Mean over all test lists of every metric; l1 and l2 are norms of the difference.
 
@@ -125,10 +144,11 @@ class Sorting:
             device: Where the network is.
             interval: Where to draw the test lists from; (test_low, test_high) when omitted.
             watch: Is told the number of lists done, again and again.
+            part: Which part of the lists is tested; what it adds to the means is returned.
         """
         exact = deepcopy(net).to("cpu", torch.float64).eval()
         sums: defaultdict[str, float] = defaultdict(float)
-        for lists in self.test_lists(interval).split(_lists_at_a_time(self.n_items)):
+        for lists in part.of(self.test_lists(interval)).split(_lists_at_a_time(self.n_items)):
             for name, value in _list_metrics(lists, *exact(lists)).items():
                 sums[name] += value.sum(dtype=torch.float64).item()
             if watch is not None:

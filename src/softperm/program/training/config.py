@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from softperm.program.schema import require_within
+from softperm.program.schema import require_ranges
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,7 @@ class TrainConfig:
 
     Arguments:
         epochs: Passes over the training data.
-        batch_size: Examples a step.
+        batch_size: Examples per step, of all processes together.
         optimizer: adam; or muon: matrices by PyTorch's Muon (2.9 or later) with weight decay 0.1,
             which moves all directions of a matrix by about the same amount; the rest by Adam.
         lr: Learning rate; with one_cycle its peak. Muon's is scaled so that its steps are as long
@@ -60,6 +60,7 @@ class TrainConfig:
         device: Where to train; auto takes CUDA, then MPS, then the CPU.
         precision: Numbers the network computes with; the mixed ones keep weights in float32.
         deterministic: Use deterministic algorithms only: the same seed gives the same weights.
+        compile: Compile the network with torch.compile, which takes a minute or so at the start.
     """
 
     epochs: int = 5
@@ -72,10 +73,10 @@ class TrainConfig:
     device: Device = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     deterministic: bool = True
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            require_within(getattr(self, name), name, low, high)
+        require_ranges(self, _RANGES)
         if self.optimizer == "muon" and self.precision == "16-mixed":
             # The gradient scaler would change the scale between the steps of the two.
             raise ValueError("optimizer muon needs precision 32-true or bf16-mixed, got 16-mixed")

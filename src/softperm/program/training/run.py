@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -14,14 +13,15 @@ import torch
 import yaml
 from torch import nn
 
-from softperm._files import appearing, write_text
+from softperm._files import write_text
+from softperm._lock import Lock, locked
 from softperm.nn import Puzzle, SinkhornNet
 from softperm.program.readers import read_json, read_yaml
 from softperm.program.schema import build, check, require_same, shorten
 from softperm.program.settings import CONFIGS, JigsawConfig, SortingConfig
 from softperm.program.tasks import Jigsaw, Sorting, Task
 from softperm.program.training.config import TrainConfig
-from softperm.program.training.lock import Lock, locked
+from softperm.program.training.folder import new_folder
 from softperm.program.training.table import read_table, write_table
 from softperm.program.training.tensorfile import read_tensors, write_tensors
 
@@ -100,19 +100,10 @@ class Run:
         """The folder with these files, where nothing was."""
         with ExitStack() as stack:
             try:
-                with appearing(self.folder) as temporary:
-                    if os.name != "nt":  # a folder with an open file cannot be renamed there
-                        lock = stack.enter_context(locked(temporary))
-                    for name, text in files.items():
-                        write_text(temporary / name, text)
-            except OSError:
-                if self.folder.exists():  # another process was quicker
-                    with locked(self.folder):
-                        self.require_new()
+                lock = stack.enter_context(new_folder(self.folder, files))
+            except FileExistsError:  # another process was quicker
+                self.require_new()
                 raise
-            if os.name == "nt":
-                lock = stack.enter_context(locked(self.folder))
-            lock.folder = self.folder
             yield lock
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""One writer a run folder."""
+"""One writer per folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger("softperm")
 
 
 class Busy(OSError):  # noqa: N818 - it says what the folder is
-    """Another process is writing to the run folder."""
+    """Another process is writing to the folder."""
 
 
 if sys.platform == "win32":
@@ -35,9 +35,23 @@ else:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+_held: set[int] = set()  # handles; a lock lives as long as any process has its handle open
+
+
+def _let_go() -> None:
+    """Close in a forked process what its parent locked."""
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 @dataclass
 class Lock:
-    """The right to write to a run folder, which stays when the folder gets another name."""
+    """The right to write to a folder, which stays when the folder gets another name."""
 
     folder: Path
     handle: int
@@ -90,13 +104,14 @@ def _open(folder: Path) -> Lock:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Lock]:
-    """Keep every other process from writing to a run folder.
+    """Keep every other process from writing to a folder.
 
     Raises:
         Busy: another process does.
         OSError: the folder cannot be written to.
     """
     lock = _open(folder)
+    _held.add(lock.handle)
     try:
         os.ftruncate(lock.handle, 0)
         os.write(lock.handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
@@ -107,6 +122,9 @@ def locked(folder: Path) -> Iterator[Lock]:
 
 def _remove(lock: Lock) -> None:
     """Let go of the folder, leaving no file behind."""
+    if lock.handle not in _held:  # in a forked process
+        return
+    _held.discard(lock.handle)
     mine = lock.is_current()
     if os.name == "nt":  # an open file cannot be removed there
         os.close(lock.handle)

@@ -1,0 +1,116 @@
+"""How a training is run: on which processes, and what it shows. No result depends on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from softperm.program.schema import require_ranges
+from softperm.program.training.config import TrainConfig, pick_device
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "devices": (1, 10_000),
+    "nodes": (1, 100_000),
+    "workers": (0, 1_024),
+    "log_every": (1, 1_000_000_000),
+}
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """How a training is run; a run may be resumed with others.
+
+    Arguments:
+        devices: Processes per node, each with a GPU or a share of the CPU's cores; auto takes all
+            GPUs. batch_size is that of all processes together.
+        nodes: Machines that train together; start the same command on each with torchrun or SLURM.
+        strategy: How several processes share the work: auto, or ddp (every process holds the whole
+            network).
+        workers: Processes per device that read images ahead; 0 reads them in the training process.
+        log_every: Steps between two lines where the output is no terminal; omitted, a line every
+            three minutes. A line per epoch comes anyway.
+    """
+
+    devices: int | Literal["auto"] = 1
+    nodes: int = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    workers: int = 0
+    log_every: int | None = None
+
+    def __post_init__(self) -> None:
+        ranges = dict(_RANGES)
+        if self.devices == "auto":
+            del ranges["devices"]
+        if self.log_every is None:
+            del ranges["log_every"]
+        require_ranges(self, ranges)
+        if self.strategy not in ("auto", "ddp"):
+            raise ValueError(f"strategy must be auto or ddp, got {self.strategy!r}")
+
+
+def make_fabric(launch: LaunchConfig, config: TrainConfig) -> Fabric:
+    """Start the processes of this machine, unless torchrun or SLURM has started them.
+
+    It returns in each of them, once all are there.
+
+    Raises:
+        ValueError: the device is not there, or not so often, or the processes are not those that
+            torchrun or SLURM started.
+    """
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    accelerator = pick_device(config.device).type
+    devices = _count(launch.devices, accelerator)
+    starter, started = "torchrun", os.environ.get("WORLD_SIZE", "1")
+    if not TorchElasticEnvironment.detect():
+        # Without a step it is the script of a job, of which there is one.
+        starter, started = "SLURM", os.environ.get("SLURM_NTASKS", "1")
+    elsewhere = TorchElasticEnvironment.detect() or "SLURM_STEP_ID" in os.environ
+    if elsewhere and int(started) != devices * launch.nodes:
+        raise ValueError(
+            f"devices x nodes must be the {started} processes that {starter} started, got "
+            f"{devices} x {launch.nodes}"
+        )
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not who registered where
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=launch.nodes,
+            strategy=launch.strategy,
+            precision=config.precision,
+        )
+    except RuntimeError as error:  # variables of SLURM that contradict each other
+        raise ValueError(str(error)) from error
+    environment = getattr(fabric.strategy, "cluster_environment", None)
+    if launch.nodes > 1 and isinstance(environment, LightningEnvironment):
+        raise ValueError(
+            f"nodes above 1 need torchrun or SLURM to start the processes, got {launch.nodes}"
+        )
+    fabric.launch()
+    if fabric.global_rank > 0:
+        logging.getLogger("softperm").setLevel(logging.ERROR)  # the first process warns
+    return fabric
+
+
+def _count(devices: int | str, accelerator: str) -> int:
+    """Processes per node.
+
+    Raises:
+        ValueError: there are fewer devices.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(accelerator)
+    if devices == "auto":
+        return there or 1
+    if there is not None and int(devices) > there:
+        raise ValueError(f"devices must be at most the {there} of this machine, got {devices}")
+    return int(devices)

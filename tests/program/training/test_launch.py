@@ -1,0 +1,83 @@
+"""Settings of how a training is run, and what is refused before a process is started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from softperm.program.tasks.base import Part
+from softperm.program.training.config import TrainConfig
+from softperm.program.training.launch import LaunchConfig, make_fabric
+from softperm.program.training.team import Left, Team
+
+CPU = TrainConfig(device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("devices", 0, ValueError, "devices must be between 1 and"),
+        ("devices", "two", TypeError, "devices must be an int, got 'two'"),
+        ("devices", 1.5, TypeError, "devices must be an int"),
+        ("nodes", 0, ValueError, "nodes must be between 1 and"),
+        ("workers", -1, ValueError, "workers must be between 0 and"),
+        ("log_every", 0, ValueError, "log_every must be between 1 and"),
+        ("strategy", "fsdp", ValueError, "strategy must be auto or ddp, got 'fsdp'"),
+    ],
+)
+def test_bad_settings_are_named(
+    name: str, value: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        LaunchConfig(**{name: value})
+
+
+def test_alone_there_is_one_process_and_nothing_to_agree_on() -> None:
+    fabric = make_fabric(LaunchConfig(devices="auto"), CPU)
+    assert fabric.world_size == 1
+    team = Team(fabric)
+    assert team.leads
+    assert team.add([1.5, 2.0]) == [1.5, 2.0]
+    assert (team.agree(None), team.agree(15)) == (None, 15)
+
+
+def test_nodes_without_a_launcher_are_refused() -> None:
+    with pytest.raises(ValueError, match="nodes above 1 need torchrun or SLURM"):
+        make_fabric(LaunchConfig(nodes=2), CPU)
+
+
+def test_other_processes_than_torchrun_started_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ValueError, match="the 4 processes that torchrun started, got 2 x 1"):
+        make_fabric(LaunchConfig(devices=2), CPU)
+
+
+def test_other_tasks_than_slurm_started_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the script of a job, before any step, there is one process."""
+    for name in ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"):
+        monkeypatch.setenv(name, "4")
+    monkeypatch.delenv("SLURM_STEP_ID", raising=False)
+    assert make_fabric(LaunchConfig(), CPU).world_size == 1
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    with pytest.raises(ValueError, match="the 4 processes that SLURM started, got 1 x 1"):
+        make_fabric(LaunchConfig(), CPU)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() == 0, reason="needs a GPU")
+def test_more_gpus_than_there_are_are_refused() -> None:
+    with pytest.raises(ValueError, match="devices must be at most the"):
+        make_fabric(LaunchConfig(devices=999), TrainConfig(device="cuda"))
+
+
+def test_only_a_broken_connection_is_called_one() -> None:
+    team = Team(make_fabric(LaunchConfig(), CPU))
+    team.part = Part(0, 2)
+    with pytest.raises(Left, match="another process of the training ended"), team.together():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="sizes differ"), team.together():
+        raise RuntimeError("sizes differ")
