@@ -25,7 +25,7 @@ __all__ = ["backward", "forward", "is_available", "match_batch", "match_list"]
 # The largest side that is quicker in lanes than along rows, where there are many matrices.
 _LANES_UP_TO = {torch.float32: 64, torch.float64: 48}
 _FIRST_TIER = 1  # how every matrix is tried first; benchmarks begin later
-_MOST_KEPT = 1 << 19  # numbers, of scalings that are kept of iterations that may stop early
+_MOST_KEPT = 1 << 20  # numbers, of scalings that are kept of iterations that may stop early
 
 # What the forward pass leaves for the reverse one, O(l (m + n)) numbers per matrix: how each was
 # done, and the scalings of every step.
@@ -52,32 +52,28 @@ def _whole(count: int) -> int:
     return -(-count // 16) * 16
 
 
-def _room(x: Tensor, kept: int, tol: float) -> Tensor:
-    """Room for the scalings of so many steps: in float64, and in the dtype of x if that is less.
-
-    What is never written to takes no memory.
-    """
+def _room(x: Tensor, kept: int, tol: float, dtype: torch.dtype) -> Tensor:
+    """Room for the scalings of so many steps."""
     m, n = x.shape[-2:]
     batch = _batch(x)
     matrices = _whole(batch) if _in_lanes(x, batch, tol) else batch
-    numbers = 3 if x.dtype == torch.float32 else 1
-    return _empty((matrices, kept * m + (kept + 1) * _whole(n), numbers), x.dtype)
+    return _empty((matrices, kept * m + (kept + 1) * _whole(n)), dtype)
 
 
-def _run(given: Problem, how: Settings, *arrays: Tensor | None) -> int:
+def _run(given: Problem, how: Settings, first_tier: int, *arrays: Tensor | None) -> int:
     """Call the kernel; the arrays are `out` and all that follow it in `Work`, all contiguous.
 
-    It goes backward where there is a gradient. The number of matrices left to the log domain.
+    It goes backward where there is a gradient. The number of matrices left to the log domain, or
+    that wait for room.
     """
     x, tau, log_rows, log_columns = given
     m, n = x.shape[-2:]
-    batch, steps = _batch(x), arrays[4]
+    batch, steps = _batch(x), arrays[4] if len(arrays) > 4 else None
     taus = tau if isinstance(tau, Tensor) else None
-    rooms, per_matrix, _ = (0, 0, 0) if steps is None else steps.shape
+    kept = 0 if steps is None else (steps.shape[1] - _whole(n)) // (m + _whole(n))
     work = Work(
         *(batch, m, n, how.n_iters, how.log, torch.get_num_threads()),
-        *(_in_lanes(x, batch, how.tol), _FIRST_TIER, 0 if taus is None else taus.numel()),
-        *(max(per_matrix - _whole(n), 0) // (m + _whole(n)), per_matrix, rooms * per_matrix),
+        *(_in_lanes(x, batch, how.tol), 0 if taus is None else taus.numel(), first_tier, kept),
         *(how.tol, 0.0 if taus is not None else tau),
         *map(address, (x, taus, log_rows, log_columns, *arrays)),
     )
@@ -116,11 +112,15 @@ def _forward(given: Problem, how: Settings, kept: int, info: bool) -> Result:
     out, tier = torch.empty_like(given.x), _empty((_batch(x),), torch.uint8)
     iters = _empty(shape, torch.int64) if info or how.tol else None
     error = _empty(shape, x.dtype) if info else None
-    steps = _room(x, kept, how.tol) if kept else None
-    if _run(given, how, out, iters, error, tier, steps):
+    steps = [_room(x, kept, how.tol, x.dtype)] if kept else []
+    left = _run(given, how, _FIRST_TIER, out, iters, error, tier, *steps)
+    if left and kept and x.dtype == torch.float32:
+        steps.append(_room(x, kept, how.tol, torch.float64))
+        left = _run(given, how, 0, out, iters, error, tier, *steps)
+    if left:
         require_solvable(given.x, given.tau, given.log_rows, given.log_columns)
     complete = kept >= how.n_iters or (kept > 0 and iters is not None and int(iters.max()) <= kept)
-    return out, iters, error, [tier, steps] if steps is not None and complete else []
+    return out, iters, error, [tier, *steps] if complete else []
 
 
 def backward(
@@ -150,5 +150,7 @@ def backward(
         done = how.n_iters if iters is None else int(iters.max())
         how = how._replace(n_iters=done)
         out, iters, _, scalings = _forward(given, how, done, info=True)
-    _run(given, how, out.contiguous(), iters, None, *scalings, grad, dx, d_rows, d_columns)
+    tier, steps, *more = scalings
+    kept_by = (tier, steps, more[0] if more else None)
+    _run(given, how, 0, out.contiguous(), iters, None, *kept_by, grad, dx, d_rows, d_columns)
     return dx, d_rows, d_columns

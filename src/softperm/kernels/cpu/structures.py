@@ -16,10 +16,9 @@ class Work(Structure):
     """What there is to do, as the compiled kernels read it; everything that is not given is 0."""
 
     _fields_ = (
-        *_fields(c_int64, "batch m n n_iters log threads in_lanes first_tier n_taus"),
-        *_fields(c_int64, "kept per_matrix room"),
+        *_fields(c_int64, "batch m n n_iters log threads in_lanes n_taus first_tier kept"),
         *_fields(c_double, "tol tau"),
-        *_fields(c_void_p, "x taus log_rows log_columns out iters error tier steps"),
+        *_fields(c_void_p, "x taus log_rows log_columns out iters error tier steps more_steps"),
         *_fields(c_void_p, "grad dx d_rows d_columns"),
     )
 

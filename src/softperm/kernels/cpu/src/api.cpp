@@ -1,5 +1,5 @@
 // The kernels behind a plain C interface. Those of Sinkhorn return how many matrices only logarithms
-// could do, or -1 where memory ran out.
+// could do, or how many wait for room to keep their steps in float64, or -1 where memory ran out.
 #include <vector>
 
 #include "assignment.hpp"
@@ -45,8 +45,10 @@ template <class Engine> void pass(const Work& w, uint8_t tier, uint8_t next, std
 // on the way back for what was done without.
 template <class T, bool LANES> int64_t sinkhorn(const Work& w) {
     std::atomic<bool> failed{false};
-    if (!w.grad) std::fill(w.tier, w.tier + w.batch, uint8_t(w.first_tier));
+    if (w.first_tier) std::fill(w.tier, w.tier + w.batch, uint8_t(w.first_tier));
     pass<Scalings<T, T, LANES>>(w, 1, sizeof(T) == 4 && !w.grad ? 2 : 3, failed);
+    const int64_t wait = w.kept && !w.more_steps ? std::count(w.tier, w.tier + w.batch, 2) : 0;
+    if (wait) return failed ? -1 : wait;
     if constexpr (sizeof(T) == 4) pass<Scalings<T, double, LANES>>(w, 2, 3, failed);
     pass<Logarithms<T, LANES>>(w, 3, 3, failed);
     return failed ? -1 : std::count(w.tier, w.tier + w.batch, 3);

@@ -16,8 +16,8 @@ namespace softperm {
 
 // What Python hands over. Everything that is not given is 0.
 struct Work {
-    int64_t batch, m, n, n_iters, log, threads, in_lanes, first_tier, n_taus;
-    int64_t kept, per_matrix, room; // steps, their numbers per matrix, and of all matrices
+    int64_t batch, m, n, n_iters, log, threads, in_lanes, n_taus;
+    int64_t first_tier, kept; // first_tier: of all matrices, or 0 where each has its own
     double tol, tau;
     const void* x;
     const double *taus, *log_rows, *log_columns;
@@ -25,11 +25,13 @@ struct Work {
     int64_t* iters;
     void* error;
     uint8_t* tier; // per matrix: 1 and 2 for scalings in the dtype of x and in float64, 3 for logarithms
-    double* steps; // room for the scalings of all steps in float64, then for those in float32
+    void* steps; // the scalings of `kept` steps in the dtype of x
+    double* more_steps; // and in float64, once some matrix needs it
     const void* grad;
     void* dx;
     double *d_rows, *d_columns;
 
+    int64_t numbers_kept() const { return kept * m + (kept + 1) * ((n + 15) / 16 * 16); } // per matrix
     double rate(int64_t b) const { return 1.0 / std::max(n_taus ? taus[n_taus == 1 ? 0 : b] : tau, 1e-300); }
 };
 

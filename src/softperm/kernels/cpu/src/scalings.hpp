@@ -39,8 +39,8 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
             whole = n / N * N;
         }
         top = take(a_size);
-        W* kept = reinterpret_cast<W*>(sizeof(W) == 4 ? w.steps + w.room : w.steps);
-        if (w.kept) this->use_steps(w.kept, kept + first * w.per_matrix);
+        W* kept = static_cast<W*>(ON_S ? w.steps : w.more_steps);
+        if (w.kept) this->use_steps(w.kept, kept + first * w.numbers_kept());
         else this->take_steps(2);
     }
 
