@@ -1,4 +1,6 @@
-// One team of threads for everything: parts of some work are taken by whoever is awake.
+// One team of threads for everything: parts of some work are taken by whoever is awake. Every thread
+// begins with the same share in every job of as many parts, for it has in its caches what that job left
+// there, and goes on with what others have not taken of theirs.
 //
 // Where PyTorch's threads come from OpenMP they are borrowed: they stay awake for some milliseconds
 // after every operation, and would keep the cores from threads of our own. OpenMP waits for every
@@ -7,6 +9,7 @@
 // a forked child neither exist any more, so it makes new ones of our own.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -59,8 +62,11 @@ class Team {
         }
         part_ = part;
         context_ = context;
-        parts_ = parts;
-        next_ = 0;
+        shares_ = std::min(threads, MOST_SHARES);
+        for (int k = 0; k < shares_; ++k) {
+            share_[k].next = parts * k / shares_;
+            share_[k].end = parts * (k + 1) / shares_;
+        }
         caller_ = std::this_thread::get_id();
         if (may_borrow(threads)) { // all that PyTorch uses, for it would make new ones after a change
             openmp([](void* team) { static_cast<Team*>(team)->take_all(); }, this, unsigned(threads), 0);
@@ -76,19 +82,30 @@ class Team {
     }
 
   private:
+    static constexpr int MOST_SHARES = 64;
     static constexpr int SPINS = 2000; // some tens of microseconds
     static constexpr int PATIENCE = 20; // so many times what was waited for in vain, the caller is alone
 
     // Whether OpenMP's threads are there. Looking for them costs as much as a tiny matrix: only until
     // they have been seen.
     bool may_borrow(int threads) {
-        if (openmp && !borrows_ && process() == openmp_process) borrows_ = threads_of_process() - workers_ >= threads;
+        if (openmp && !borrows_ && process() == openmp_process) borrows_ = threads_of_process() - hired_ >= threads;
         return borrows_;
     }
 
     void take_all() {
-        for (int64_t k = next_++; k < parts_; k = next_++) part_(context_, k);
-        if (std::this_thread::get_id() == caller_) alone_since_ = Clock::now();
+        const bool is_caller = std::this_thread::get_id() == caller_;
+        const int own = is_caller ? 0 : 1 + worker_number() % (shares_ - 1);
+        for (int k = 0; k < shares_; ++k) {
+            Share& share = share_[(own + k) % shares_];
+            for (int64_t i = share.next++; i < share.end; i = share.next++) part_(context_, i);
+        }
+        if (is_caller) alone_since_ = Clock::now();
+    }
+
+    int worker_number() {
+        static thread_local const int number = workers_++;
+        return number;
     }
 
     // Let workers into the job; or no more of them, and wait for those that are in it.
@@ -120,7 +137,7 @@ class Team {
     }
 
     void hire(int workers) {
-        for (; workers_ < workers; ++workers_) {
+        for (; hired_ < workers; ++hired_) {
 #if !defined(_WIN32)
             sigset_t all, before; // signals are for the threads of the program
             sigfillset(&all);
@@ -151,12 +168,15 @@ class Team {
     std::condition_variable awake_;
     bool is_open_ = false, borrows_ = false;
     std::atomic<uint64_t> job_{0};
-    std::atomic<int> sleepers_{0}, inside_{0};
-    std::atomic<int64_t> next_{0};
-    int64_t parts_ = 0;
+    std::atomic<int> sleepers_{0}, inside_{0}, workers_{0};
+    struct alignas(64) Share {
+        std::atomic<int64_t> next{0};
+        int64_t end = 0;
+    } share_[MOST_SHARES];
+    int shares_ = 0;
     Part part_ = nullptr;
     void* context_ = nullptr;
-    int workers_ = 0;
+    int hired_ = 0;
     std::thread::id caller_;
     Clock::time_point alone_since_, alone_until_; // since: when the caller had no more parts to do
 };
