@@ -23,10 +23,18 @@ def shape_of(x: Tensor) -> tuple[int, ...]:
     return tuple(x.shape)
 
 
+def common_shape(*shapes: torch.Size) -> torch.Size:
+    """What the shapes broadcast to; PyTorch's function alone takes as long as a small Sinkhorn."""
+    given = [shape for shape in shapes if shape]
+    if len(given) < 2:
+        return given[0] if given else torch.Size()
+    return torch.Size(torch.broadcast_shapes(*given))
+
+
 def broadcast_batch(names: str, *shapes: torch.Size) -> torch.Size:
     """The batch dimensions that all shapes broadcast to; `names` tells whose they are."""
     try:
-        return torch.Size(torch.broadcast_shapes(*shapes))
+        return common_shape(*shapes)
     except RuntimeError:
         got = ", ".join(str(tuple(shape)) for shape in shapes)
         raise ValueError(f"the batch dimensions of {names} must broadcast, got {got}") from None

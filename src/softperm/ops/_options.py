@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from softperm._checks import FLOAT_DTYPES, as_float, shape_of
+from softperm._checks import FLOAT_DTYPES, as_float, common_shape, shape_of
 from softperm._torch import can_read_values
 from softperm.kernels import cpu, dispatch
 
@@ -25,7 +25,7 @@ def check_tau(tau: object, batch_shape: torch.Size) -> float | Tensor:
         if can_read_values(tau) and not bool(((tau > 0) & tau.isfinite()).all()):
             raise ValueError(f"tau must be positive and finite, got {tau.tolist()}")
         try:
-            torch.broadcast_shapes(tau.shape, batch_shape)
+            common_shape(tau.shape, batch_shape)
         except RuntimeError:
             raise ValueError(
                 f"tau must broadcast against the batch dimensions {tuple(batch_shape)} of "

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softperm._checks import broadcast_batch, first_index
+from softperm._checks import broadcast_batch, common_shape, first_index
 from softperm._torch import can_read_values
 from softperm.kernels.reference import Problem, working_dtype
 from softperm.ops._sizes import (
@@ -111,7 +111,7 @@ def broadcast_tau(tau: float | Tensor, x: Tensor) -> tuple[Tensor, float | Tenso
     if not isinstance(tau, Tensor):
         return x, float(tau)
     dtype = working_dtype(x)
-    batch = torch.broadcast_shapes(x.shape[:-2], tau.shape)
+    batch = common_shape(x.shape[:-2], tau.shape)
     return x.expand(*batch, *x.shape[-2:]), tau.to(x.device, dtype).expand(batch)
 
 
@@ -237,7 +237,7 @@ def _log_sums(lines: Side, last: Tensor | None, batch: torch.Size, x: Tensor) ->
     zeros = torch.zeros(lines.length, dtype=working_dtype(x), device=x.device)
     sums = lines.keep(zeros, -torch.inf)
     if last is not None:
-        common = torch.broadcast_shapes(sums.shape[:-1], last.shape)
+        common = common_shape(sums.shape[:-1], last.shape)
         last = last.unsqueeze(-1).expand(*common, 1)
         sums = torch.cat([sums.expand(*common, lines.length), last], -1)
     return sums.expand(*batch, sums.shape[-1])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softperm._checks import FLOAT_DTYPES, INDEX_DTYPES, shape_of
+from softperm._checks import FLOAT_DTYPES, INDEX_DTYPES, common_shape, shape_of
 from softperm._torch import can_read_values
 
 
@@ -27,7 +27,7 @@ def require_broadcast(value: object, name: str, wanted: tuple[int, ...], lines: 
     if not isinstance(value, Tensor) or value.shape == wanted:
         return
     try:
-        common = torch.broadcast_shapes(value.shape, wanted)
+        common = common_shape(value.shape, torch.Size(wanted))
     except RuntimeError:
         common = None
     if common is None or (lines and common[-1] != wanted[-1]):
