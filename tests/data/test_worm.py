@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import pooch
 import pytest
 import torch
 
+from softperm.data import worm
 from softperm.data.worm import load_wiring, synthetic_wiring
+from tests.data.site import Site
+
+WORM = Path(os.environ.get("SOFTPERM_DATA", ""), "celegans")
+real = pytest.mark.skipif(not WORM.is_dir(), reason="SOFTPERM_DATA has no celegans")
 
 TYPES = "Neuron,Soma Position,Soma Region\nA,0.1,H\nB,0.2,H\nC,0.9,T\n"
 CONNECTIONS = (
@@ -32,11 +40,10 @@ def test_what_acts_on_what(tmp_path: Path) -> None:
     assert wiring.density == 4 / 9
 
 
-@pytest.mark.skipif("SOFTPERM_DATA" not in os.environ, reason="SOFTPERM_DATA is not set")
+@real
 def test_the_worm() -> None:
     wiring = load_wiring()
-    if wiring.source != "C. elegans":
-        pytest.skip("SOFTPERM_DATA has no celegans")
+    assert wiring.source == "C. elegans"
     assert len(wiring.names) == 279
     assert int(wiring.adjacency.sum()) == 2993
     assert (wiring.adjacency.any(0) | wiring.adjacency.any(1)).all()
@@ -61,19 +68,59 @@ def test_damaged_tables(tmp_path: Path, types: str, connections: str, message: s
         load_wiring(tables(tmp_path, types, connections))
 
 
-def test_without_data_the_wiring_is_synthetic_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A site with small tables, in the folder `site`; an empty cache, and no data of the user."""
+    (tmp_path / "site").mkdir()
+    files = [path.read_bytes() for path in map(tables(tmp_path / "site").joinpath, worm._SHA256)]
+    site = Site(tmp_path / "site")
+    monkeypatch.delenv("SOFTPERM_DATA", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(worm, "_BASE_URLS", (site.url,))
+    hashes = {
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in zip(worm._SHA256, files, strict=True)
+    }
+    monkeypatch.setattr(worm, "_SHA256", hashes)
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    yield site
+    site.close()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_tables_are_downloaded_once(
+    site: Site, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for folder in (None, str(tmp_path)):
-        if folder is None:
-            monkeypatch.delenv("SOFTPERM_DATA", raising=False)
-        else:
-            monkeypatch.setenv("SOFTPERM_DATA", folder)
+    if named:  # a folder that has no celegans
+        monkeypatch.setenv("SOFTPERM_DATA", str(tmp_path))
+    for _ in range(2):
         wiring = load_wiring()
-        assert "synthetic" in wiring.source
-        assert (len(wiring.names), int(wiring.adjacency.sum())) == (279, 2993)
+        assert wiring.source == "C. elegans"
+        assert wiring.names == ("A", "B", "C")
+        assert sorted(site.requests) == ["NeuronConnect.csv", "NeuronType.csv"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_without_tables_the_wiring_is_synthetic_and_says_so(
+    site: Site, damage: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "site" / "NeuronConnect.csv"
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_text(CONNECTIONS.replace("EJ", "S"))
+    with pytest.warns(UserWarning, match=f"cannot download {path.name} .*{site.url}.*synthetic"):
+        wiring = load_wiring()
+    assert "synthetic" in wiring.source
+    assert (len(wiring.names), int(wiring.adjacency.sum())) == (279, 2993)
     with pytest.raises(FileNotFoundError, match="must hold NeuronType"):
         load_wiring(tmp_path)
+
+
+@real
+def test_the_checksums_are_those_of_the_tables() -> None:
+    for name, expected in worm._SHA256.items():
+        assert hashlib.sha256((WORM / name).read_bytes()).hexdigest() == expected
 
 
 def test_a_synthetic_wiring_connects_all_and_has_hubs() -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from softperm._checks import shape_of
+from softperm.data._download import fetch
 from softperm.data.imagedata import ImageData
 
 _BASE_URLS = (
@@ -181,22 +182,7 @@ def _find(folder: Path, name: str) -> Path:
 
 def _download(name: str) -> Path:
     """The file called `name` in the user's cache, fetched if it is not there or damaged."""
-    import pooch
-
-    failures: list[str] = []
-    for base in _BASE_URLS:
-        try:
-            path = pooch.retrieve(
-                base + name,
-                known_hash=f"sha256:{_SHA256[name]}",
-                fname=name,
-                path=pooch.os_cache("softperm") / "mnist",
-                progressbar=True,
-            )
-            return Path(path)
-        except (OSError, ValueError) as error:
-            failures.append(f"{base}: {type(error).__name__}")
-    raise OSError(
-        f"cannot download {name} ({', '.join(failures)}); set SOFTPERM_DATA to a folder that holds "
-        f"{name}"
-    )
+    try:
+        return fetch(name, _BASE_URLS, _SHA256[name], "mnist")
+    except OSError as error:
+        raise OSError(f"{error}; set SOFTPERM_DATA to a folder that holds {name}") from error

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from softperm.data._download import fetch
+
 _TYPES, _CONNECTIONS = "NeuronType.csv", "NeuronConnect.csv"
+# The tables as an author of the paper keeps them, beside the code of an earlier one.
+_BASE_URLS = (
+    "https://raw.githubusercontent.com/slinderman/birkhoff/"
+    "39c92b74a6dc63215da18eeb1e98c4039be0de1d/data/",
+)
+_SHA256 = {
+    _TYPES: "4dda526e11fea2e455390e9750c640d203c3912bf8f98ca2483b3caafa4f5084",
+    _CONNECTIONS: "e966a6b99d7fee34417353ffbf22789181ca52e9fb3f53df43843f0645b4de78",
+}
 _CHEMICAL, _GAP_JUNCTION = ("S", "Sp"), "EJ"
 _N_NEURONS, _N_ENTRIES = 279, 2993  # of the worm, and so of a synthetic wiring
 _SPREAD = 0.75  # of the logarithms of degrees; gives hubs such as the worm has
@@ -46,7 +58,9 @@ def load_wiring(folder: str | Path | None = None) -> Wiring:
 
     Arguments:
         folder: Where NeuronType.csv and NeuronConnect.csv are. When omitted they are read from
-            $SOFTPERM_DATA/celegans; where that is not there, the wiring is `synthetic_wiring`.
+            $SOFTPERM_DATA/celegans. Where that is not there, they are downloaded once, with
+            checksums, into the user's cache; where that fails, a warning says so, and the wiring
+            is `synthetic_wiring`.
 
     Raises:
         ValueError: a table is damaged.
@@ -61,8 +75,8 @@ def load_wiring(folder: str | Path | None = None) -> Wiring:
         FileNotFoundError: no/such/folder must hold NeuronType.csv and NeuronConnect.csv
     """
     if folder is None:
-        folder = Path(os.environ.get("SOFTPERM_DATA", ""), "celegans")
-        if not os.environ.get("SOFTPERM_DATA") or not folder.is_dir():
+        folder = _folder_of_the_user() or _downloaded()
+        if folder is None:
             return synthetic_wiring()
     folder = Path(folder)
     if not all((folder / name).is_file() for name in (_TYPES, _CONNECTIONS)):
@@ -71,6 +85,29 @@ def load_wiring(folder: str | Path | None = None) -> Wiring:
     adjacency = _read_connections(folder / _CONNECTIONS, list(position))
     values = torch.tensor(list(position.values()), dtype=torch.float64)
     return Wiring(tuple(position), values, adjacency, "C. elegans")
+
+
+def _folder_of_the_user() -> Path | None:
+    """$SOFTPERM_DATA/celegans, if it is there."""
+    named = os.environ.get("SOFTPERM_DATA")
+    folder = Path(named or "", "celegans")
+    return folder if named and folder.is_dir() else None
+
+
+def _downloaded() -> Path | None:
+    """The folder of the tables in the user's cache; a warning and None where there is no getting
+    them.
+    """
+    try:
+        paths = [fetch(name, _BASE_URLS, known, "celegans") for name, known in _SHA256.items()]
+    except (OSError, ModuleNotFoundError) as error:
+        warnings.warn(
+            f"{error}; a synthetic wiring takes the place of the worm's. Set SOFTPERM_DATA to a "
+            f"folder with {_TYPES} and {_CONNECTIONS} in celegans, or install softperm[train]",
+            stacklevel=3,
+        )
+        return None
+    return paths[0].parent
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, list[str]]]:

@@ -37,7 +37,7 @@ class NeuronsConfig:
 
     Arguments:
         data: Folder of NeuronType.csv and NeuronConnect.csv; when omitted $SOFTPERM_DATA/celegans,
-            and without that a synthetic wiring.
+            else they are downloaded, and where that fails a synthetic wiring takes their place.
         worms: Worms recorded, all with the same weights.
         candidates: Mean number of neurons that an observed one may be; 0: `eta` decides.
         eta: How far along the body, whose length is 1, an observed neuron's candidates may be.

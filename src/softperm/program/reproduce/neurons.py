@@ -55,7 +55,8 @@ def select_neurons(
         quick: Whether this is the quick check.
 
     Raises:
-        ValueError: there is no such cell or method, or the table does not compare the method.
+        ValueError: there is no such cell or method, the table does not compare the method, or a
+            seed is out of range.
 
     Example:
         >>> [cell.name for cell in select_neurons(["c10-w1"], ["vi"], [0, 1])]
@@ -81,6 +82,8 @@ def select_neurons(
     ]
     if not found:
         raise ValueError(f"methods must be vi or start for partial, got {', '.join(compared)}")
+    for run in found:
+        run.config(None, quick=quick)  # refuses seeds that are out of range
     return found
 
 

@@ -57,9 +57,9 @@ def reproduce_neurons(
     """
     chosen = select_neurons(cells, methods, seeds, quick=quick)
     folder = Path(out or Path("runs", "reproduce-quick" if quick else "reproduce", "neurons"))
-    print(f"wiring: {load_wiring(data).source}")
     if docs is not None:
         require_markers("neurons", Path(docs))
+    print(f"wiring: {load_wiring(data).source}")
     run_neurons(chosen, folder, data, quick=quick, finished=_report)
     _show(folder, read_neurons(folder), docs)
     return 0
