@@ -179,14 +179,23 @@ template <class T, class W, bool LANES> struct Layout {
         for (int l = 0; LANES && l < count; ++l)
             for (int64_t k = at; wanted[l] && k < size; ++k) to[l * size + k] = T(from[k * N + l]);
     }
+    // f(j, whole) for every vector of columns. Only the last may not be whole: if all were asked, reading
+    // and writing one would take longer than what is done with it.
+    template <class F> INLINE void each_column(F f) const {
+        int64_t j = 0;
+        for (; j + N <= (LANES ? b_size : n); j += N) f(j, std::true_type());
+        if (j < b_size) f(j, std::false_type());
+    }
     // Columns j and following of row i, `other` beyond its end: from where matrices were read to in
     // lanes, else from memory. And back.
-    INLINE V entry(const T* from, const W* lanes, int64_t i, int64_t j, T other = 0) const {
+    template <class Whole> INLINE V entry(const T* from, const W* lanes, int64_t i, int64_t j, Whole, T other = 0) const {
         if constexpr (LANES) return load<V>(lanes + i * b_size + j);
+        else if constexpr (Whole::value) return convert<W>(load<X>(from + i * n + j));
         else return convert<W>(load_up_to<X>(from + i * n + j, n - j, other));
     }
-    INLINE void put(T* to, W* lanes, int64_t i, int64_t j, V v) const {
+    template <class Whole> INLINE void put(T* to, W* lanes, int64_t i, int64_t j, Whole, V v) const {
         if constexpr (LANES) store(lanes + i * b_size + j, v);
+        else if constexpr (Whole::value) store(to + i * n + j, convert<T>(v));
         else store_up_to(to + i * n + j, n - j, convert<T>(v));
     }
 

@@ -30,8 +30,9 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
         const V rate = this->rates(INFINITE);
         this->read_lanes(x, L);
         this->each_row([&](int64_t i, W*, V&) {
-            for (int64_t j = 0; j < b_size; j += N)
-                store(L + i * b_size + j, entry(x, L, i, j, T(-INFINITE)) * rate);
+            this->each_column([&](int64_t j, auto whole) INLINE_LAMBDA {
+                store(L + i * b_size + j, entry(x, L, i, j, whole, T(-INFINITE)) * rate);
+            });
         });
     }
     // Within 1e-9 where float32 is wanted.
@@ -120,11 +121,11 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
         V worst = {};
         for (int64_t i = 0; i < m; ++i) {
             V row_sum = {};
-            for (int64_t j = 0; j < b_size; j += N) {
+            this->each_column([&](int64_t j, auto whole) INLINE_LAMBDA {
                 const V y = exponent(A(done - 1), i, j), s = result(y, j);
                 row_sum += s;
-                this->put(this->out, L, i, j, w.log ? load<V>(log_columns + j) + (y - log(load<V>(rest + j))) : s);
-            }
+                this->put(this->out, L, i, j, whole, w.log ? load<V>(log_columns + j) + (y - log(load<V>(rest + j))) : s);
+            });
             worst = maximum(worst, absolute(this->sum(row_sum) - exp(row(log_rows, i))));
         }
         this->write_lanes(L, wanted, this->out);
@@ -182,13 +183,13 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
         this->read_lanes(grad, G);
         for (int64_t i = 0; i < m; ++i) {
             V row_sum = {};
-            for (int64_t j = 0; j < b_size; j += N) {
-                V g = entry(grad, G, i, j);
+            this->each_column([&](int64_t j, auto whole) INLINE_LAMBDA {
+                V g = entry(grad, G, i, j, whole);
                 if (!w.log) g *= result(exponent(u, i, j), j);
                 store(G + i * b_size + j, g);
                 row_sum += g;
                 store(dv + j, load<V>(dv + j) + g);
-            }
+            });
             set_row(du, i, this->sum(row_sum));
         }
     }
@@ -205,7 +206,9 @@ template <class T, bool LANES> struct Logarithms : Layout<T, double, LANES> {
         for (int64_t t = steps - 1; t >= 0; --t) step_back(t);
         const V rate = this->rates();
         for (int64_t i = 0; i < m; ++i)
-            for (int64_t j = 0; j < b_size; j += N) this->put(this->dx, G, i, j, load<V>(G + i * b_size + j) * rate);
+            this->each_column([&](int64_t j, auto whole) INLINE_LAMBDA {
+                this->put(this->dx, G, i, j, whole, load<V>(G + i * b_size + j) * rate);
+            });
         this->write_lanes(G, wanted, this->dx);
         this->note_gradients(wanted, wanted, d_rows, d_columns);
     }

@@ -113,29 +113,53 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
     }
 
     // K, the maxima of its rows, which are 0 for rows of -inf alone, and the first step by rows, as
-    // `sweep` does it, while the row is at hand.
+    // `sweep` does it, while the rows are at hand: of R of them.
+    template <int R> INLINE void exponential_rows(int64_t i, V rate, W* a, const W* b, W* sums, V& all) {
+        V high[R], r[R] = {};
+        for (int k = 0; k < R; ++k) high[k] = splat<V>(-INFINITE);
+        this->each_column([&](int64_t j, auto whole) INLINE_LAMBDA {
+            for (int k = 0; k < R; ++k) {
+                const V value = entry(x, K, i + k, j, whole, T(-INFINITE));
+                if (!LANES) store(at(i + k, j), value);
+                high[k] = maximum(high[k], value);
+            }
+        });
+        for (int k = 0; k < R; ++k) {
+            high[k] = this->most(high[k]);
+            high[k] = high[k] == W(-INFINITE) ? V{} : high[k];
+            set_row(top, i + k, high[k]);
+        }
+        for (int64_t j = 0; j < b_size; j += N) {
+            const V factor = load<V>(b + j);
+            for (int k = 0; k < R; ++k) {
+                const V e = exp((load<V>(at(i + k, j)) - high[k]) * rate);
+                r[k] += e * factor;
+                store(at(i + k, j), e);
+            }
+        }
+        for (int k = 0; k < R; ++k) {
+            r[k] = row(of_rows, i + k) / maximum(this->sum(r[k]), splat<V>(TINY<W>));
+            set_row(a, i + k, r[k]);
+            all += r[k];
+        }
+        for (int64_t j = 0; j < b_size; j += N) {
+            V more = load<V>(sums + j);
+            for (int k = 0; k < R; ++k) more += r[k] * load<V>(at(i + k, j));
+            store(sums + j, more);
+        }
+    }
     void exponentials(W* a, const W* b) {
         const V rate = this->rates(sizeof(W) == 4 ? 1e38 : INFINITE);
         this->read_lanes(x, K);
-        this->each_row([&](int64_t i, W* sums, V& all) {
-            V high = splat<V>(-INFINITE), r = {};
-            for (int64_t j = 0; j < b_size; j += N) {
-                const V value = entry(x, K, i, j, T(-INFINITE));
-                if (!LANES) store(at(i, j), value);
-                high = maximum(high, value);
-            }
-            high = this->most(high);
-            high = high == W(-INFINITE) ? V{} : high;
-            set_row(top, i, high);
-            for (int64_t j = 0; j < b_size; j += N) {
-                const V e = exp((load<V>(at(i, j)) - high) * rate);
-                r += e * load<V>(b + j);
-                store(at(i, j), e);
-            }
-            const V scaling = row(of_rows, i) / maximum(this->sum(r), splat<V>(TINY<W>));
-            set_row(a, i, scaling);
-            all += scaling;
-            for (int64_t j = 0; j < b_size; j += N) store(sums + j, load<V>(sums + j) + scaling * load<V>(at(i, j)));
+        this->rows([&](int64_t lo, int64_t hi, int64_t c) {
+            constexpr int R = 2;
+            W* sums = column_sums(c);
+            std::fill(sums, sums + b_size, W(0));
+            V all = {};
+            int64_t i = lo;
+            for (; i + R <= hi; i += R) exponential_rows<R>(i, rate, a, b, sums, all);
+            for (; i < hi; ++i) exponential_rows<1>(i, rate, a, b, sums, all);
+            store(sums + b_size, all);
         });
     }
 
@@ -188,11 +212,11 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
         this->each_row([&](int64_t i, W*, V& worst) {
             V row_sum = {};
             const V scaling = row(a, i);
-            for (int64_t j = 0; j < b_size; j += N) {
+            this->each_column([&](int64_t j, auto whole) INLINE_LAMBDA {
                 const V s = scaling * load<V>(at(i, j)) * load<V>(b + j);
                 row_sum += s;
-                this->put(out, K, i, j, s);
-            }
+                this->put(out, K, i, j, whole, s);
+            });
             worst = maximum(worst, absolute(this->sum(row_sum) - row(of_rows, i)));
         });
         this->write_lanes(K, good, out);
@@ -252,20 +276,20 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
         if constexpr (ON_S) this->read_lanes(out, K);
         else exponentials(Q, B(0));
         this->read_lanes(grad, G);
-        const bool copied = w.log || static_cast<void*>(K) != out;
+        const bool log = w.log, copied = log || static_cast<void*>(K) != out;
         this->each_row([&](int64_t i, W* sums, V&) {
             V row_sum = {};
             const V scaling = row(a, i);
-            for (int64_t j = 0; j < b_size; j += N) {
+            this->each_column([&](int64_t j, auto is_whole) INLINE_LAMBDA {
                 W* k = at(i, j);
-                V s = ON_S ? entry(out, K, i, j, T(w.log ? -INFINITE : 0)) : load<V>(k);
-                if (ON_S && w.log) s = exp(s);
+                V s = ON_S ? entry(out, K, i, j, is_whole, T(log ? -INFINITE : 0)) : load<V>(k);
+                if (ON_S && log) s = exp(s);
                 if (ON_S && (copied || j >= whole)) store(k, s);
-                V g = entry(grad, G, i, j);
-                if (!w.log) g *= ON_S ? s : s * scaling * load<V>(b + j);
+                V g = entry(grad, G, i, j, is_whole);
+                if (!log) g *= ON_S ? s : s * scaling * load<V>(b + j);
                 row_sum += g;
                 store(sums + j, load<V>(sums + j) + g);
-            }
+            });
             set_row(du, i, this->sum(row_sum));
         });
         for (int64_t j = 0; j < b_size; j += N) store(dv + j, over_chunks(j));
@@ -294,37 +318,39 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
     }
 
     // Rows i to i + R and C vectors of columns from j of dx; infinity and NaN show in `check`.
-    template <int R, int C> INLINE void finish_tile(int64_t i, int64_t j, int64_t steps, V rate, V& check) {
+    template <int R, int C, class Whole> INLINE void finish_tile(int64_t i, int64_t j, Whole whole, int64_t steps, V rate, V& check) {
         V sums[R][C] = {};
-        for (int64_t t = 0; t < steps; ++t) {
+        const W *ps = P + j, *bs = this->bs + j, *as = this->as + i * RN, *qs = Q + i * RN;
+        for (int64_t t = 0; t < steps; ++t, ps += b_size, bs += b_size, as += a_size, qs += a_size) {
             V p[C], b[C];
             for (int c = 0; c < C; ++c) {
-                p[c] = load<V>(P + t * b_size + j + c * N);
-                b[c] = load<V>(this->bs + t * b_size + j + c * N);
+                p[c] = load<V>(ps + c * N);
+                b[c] = load<V>(bs + c * N);
             }
             for (int r = 0; r < R; ++r) {
-                const V a = row(this->as + t * a_size, i + r), q = row(Q + t * a_size, i + r);
+                const V a = row(as, r), q = row(qs, r);
                 for (int c = 0; c < C; ++c) sums[r][c] += a * p[c] + q * b[c];
             }
         }
         const W *last_a = A(steps - 1), *last_b = B(steps);
+        const bool log = w.log;
         for (int r = 0; r < R; ++r)
             for (int c = 0; c < C; ++c) {
                 const int64_t col = j + c * N;
-                const V k = load<V>(at(i + r, col)), g = entry(grad, G, i + r, col);
+                const V k = load<V>(at(i + r, col)), g = entry(grad, G, i + r, col, whole);
                 V d = ON_S ? g : g * row(last_a, i + r) * load<V>(last_b + col);
-                d = w.log ? g - k * sums[r][c] : k * (d - sums[r][c]);
-                d = k == 0 ? (w.log ? g : V{}) : d; // not infinity times 0
+                d = log ? g - k * sums[r][c] : k * (d - sums[r][c]);
+                d = k == 0 ? (log ? g : V{}) : d; // not infinity times 0
                 d *= rate;
                 check += d * 0;
-                this->put(dx, K, i + r, col, d);
+                this->put(dx, K, i + r, col, whole, d);
             }
     }
     template <int R> INLINE void finish_rows(int64_t i, int64_t steps, V rate, V& check) {
         constexpr int C = REGISTERS / 8;
         int64_t j = 0;
-        for (; j + C * N <= b_size; j += C * N) finish_tile<R, C>(i, j, steps, rate, check);
-        for (; j < b_size; j += N) finish_tile<R, 1>(i, j, steps, rate, check);
+        for (; j + C * N <= (LANES ? b_size : n); j += C * N) finish_tile<R, C>(i, j, std::true_type(), steps, rate, check);
+        for (; j < b_size; j += N) finish_tile<R, 1>(i, j, std::false_type(), steps, rate, check);
     }
 
     // The gradients of the wanted matrices, which all did so many steps. Where one overflows it stays

@@ -151,8 +151,7 @@ template <int DEGREE = 0, class V> INLINE V exp(V x) {
         T(1), T(1), T(1. / 2), T(1. / 6), T(1. / 24), T(1. / 120), T(1. / 720), T(1. / 5040),
         T(1. / 40320), T(1. / 362880), T(1. / 3628800), T(1. / 39916800), T(1. / 479001600),
         T(1. / 6227020800)};
-    V y = x < L::low ? splat<V>(L::low) : x;
-    y = y > L::high ? splat<V>(L::high) : y;
+    const V y = minimum(splat<V>(L::high), x); // of NaN, NaN
     V shifted = y * T(1.4426950408889634) + L::magic;
     V k = shifted - L::magic;
     V r = (y - k * L::log2_high) - k * L::log2_low;
