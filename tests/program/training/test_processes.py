@@ -25,6 +25,9 @@ TRAIN = (
     *("--tau", "1", "--lr", "0.003", "--shift", "1", "--batch_size", "128", "--device", "cpu"),
 )
 SECONDS = 240
+NEEDS_FSDP = pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, "record_event"), reason="needs PyTorch 2.7"
+)
 
 
 def command(out: Path, *options: str, epochs: int = 2) -> list[str]:
@@ -124,12 +127,20 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
-@pytest.mark.parametrize("victim", ["first", pytest.param("other", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("victim", "strategy"),
+    [
+        ("first", "ddp"),
+        pytest.param("other", "ddp", marks=pytest.mark.slow),
+        pytest.param("first", "fsdp", marks=[pytest.mark.slow, NEEDS_FSDP]),
+        pytest.param("other", "fsdp", marks=[pytest.mark.slow, NEEDS_FSDP]),
+    ],
+)
 def test_a_killed_process_ends_all_and_the_run_goes_on_in_one(
-    tmp_path: Path, alone: Run, victim: str
+    tmp_path: Path, alone: Run, victim: str, strategy: str
 ) -> None:
     out = tmp_path / "run"
-    with started(command(out, "--devices", "2", epochs=4)) as process:
+    with started(command(out, "--devices", "2", "--strategy", strategy, epochs=4)) as process:
         wait_for(Run(out).checkpoint_file, process)
         others = children(process.pid)
         assert len(others) == 1
