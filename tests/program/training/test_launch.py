@@ -20,8 +20,8 @@ CPU = TrainConfig(device="cpu")
     ("name", "value", "error", "message"),
     [
         ("devices", 0, ValueError, "devices must be between 1 and"),
-        ("devices", "two", TypeError, "devices must be an int, got 'two'"),
-        ("devices", 1.5, TypeError, "devices must be an int"),
+        ("devices", "two", TypeError, "devices must be an int or auto, got 'two'"),
+        ("devices", 1.5, TypeError, "devices must be an int or auto, got 1.5"),
         ("nodes", 0, ValueError, "nodes must be between 1 and"),
         ("workers", -1, ValueError, "workers must be between 0 and"),
         ("log_every", 0, ValueError, "log_every must be between 1 and"),

@@ -171,6 +171,29 @@ def test_a_request_to_one_process_stops_all_and_the_run_goes_on_in_two(
     require_same_curve(Run(out), alone)
 
 
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+def test_a_second_request_ends_a_process_that_waits_for_another(tmp_path: Path) -> None:
+    """The first one is not met before the other process has gone on."""
+    out = tmp_path / "run"
+    with started(command(out, "--devices", "2", epochs=1000)) as process:
+        wait_for(Run(out).checkpoint_file, process)
+        (other,) = children(process.pid)
+        os.kill(other, signal.SIGSTOP)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 128 + signal.SIGINT
+        os.kill(other, signal.SIGCONT)
+        wait_until_gone([other])
+        printed, errors = process.communicate(timeout=SECONDS)
+    assert errors == "softperm: error: interrupted\n"
+    assert "stopped" not in printed
+    assert len(rows(Run(out))) > 0
+    assert [path.name for path in out.iterdir() if "softperm-part" in path.name] == []
+
+
 def test_an_error_that_all_meet_is_told_once(tmp_path: Path) -> None:
     arguments = [*command(tmp_path / "run", "--devices", "2"), "--data", str(tmp_path / "nothing")]
     with started(arguments) as process:

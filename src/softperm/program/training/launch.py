@@ -8,13 +8,14 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from softperm.program.schema import require_ranges
+from softperm.program.schema import fit, require_ranges
 from softperm.program.training.config import TrainConfig, pick_device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.strategy import Strategy
 
+Devices = int | Literal["auto"]
 _RANGES: dict[str, tuple[float, float]] = {
     "devices": (1, 10_000),
     "nodes": (1, 100_000),
@@ -39,7 +40,7 @@ class LaunchConfig:
             three minutes. A line per epoch comes anyway.
     """
 
-    devices: int | Literal["auto"] = 1
+    devices: Devices = 1
     nodes: int = 1
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     workers: int = 0
@@ -47,6 +48,7 @@ class LaunchConfig:
 
     def __post_init__(self) -> None:
         ranges = dict(_RANGES)
+        fit(self.devices, Devices, "devices")
         if self.devices == "auto":
             del ranges["devices"]
         if self.log_every is None:
