@@ -50,7 +50,7 @@ def step(self, *arguments, **named):
     return loss
 
 def here(tensors):
-    return sum(getattr(tensor, "to_local", lambda: tensor)().numel() for tensor in tensors)
+    return sum(tensor.to_local().numel() for tensor in tensors)
 
 def all_epochs(self, *arguments):
     try:
@@ -59,9 +59,10 @@ def all_epochs(self, *arguments):
         held = list(self.raw_net.parameters())
         states = [state for each in self.optimizers for state in each.state.values()]
         averages = [t for state in states for name, t in state.items() if name != "step"]
-        sizes = here(held), here(weight.grad for weight in held), here(averages)
-        with open(f"{sys.argv[2]}-{self.team.part.rank}.json", "w") as file:
-            json.dump(sizes, file)
+        if hasattr(held[0], "to_local"):
+            sizes = here(held), here(weight.grad for weight in held), here(averages)
+            with open(f"{sys.argv[2]}-{self.team.part.rank}.json", "w") as file:
+                json.dump(sizes, file)
 
 Trainer._step, Trainer.all_epochs = step, all_epochs
 sys.exit(main(sys.argv[3:]))

@@ -231,7 +231,7 @@ class Trainer:
         progress.step, progress.loss_sum, progress.seconds = 0, 0.0, 0.0
         return row
 
-    def _keep(self, events: EventWriter | None, lock: Lock | None) -> dict[str, float]:
+    def _end_epoch(self, events: EventWriter | None, lock: Lock | None) -> dict[str, float]:
         """Evaluate, write what the epoch came to, and give it."""
         net = self._whole_net()
         row = self._finish_epoch(net)
@@ -263,7 +263,7 @@ class Trainer:
             while progress.epoch < self.config.epochs:
                 label = self._label
                 self._epoch(stop, shown, lock)
-                shown.end_epoch(label, self._keep(events, lock))
+                shown.end_epoch(label, self._end_epoch(events, lock))
         if stop.signum is not None:
             raise Stopped(stop.signum)
 
