@@ -70,15 +70,19 @@ def _kind(hint: object) -> str:
     """A type, in words."""
     if get_origin(hint) is Literal:
         return " or ".join(map(str, get_args(hint)))
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_kind(part) for part in get_args(hint))
     if get_origin(hint) is tuple:
         return "a list of numbers"
-    return "nothing" if hint is type(None) else _ARTICLES[hint]  # type: ignore[index]
+    return _ARTICLES[hint]  # type: ignore[index]
 
 
-def fit(value: Any, hint: Any, name: str) -> Any:
+def fit(value: Any, hint: Any, name: str, wanted: str | None = None) -> Any:
     """The value as its type asks: a float for an int where one is meant, a tuple for a list.
+
+    Arguments:
+        value: The value.
+        hint: Its type.
+        name: What to call it in a message.
+        wanted: What to call the type; by itself when omitted.
 
     Raises:
         TypeError, ValueError: it is of another type, or no finite number.
@@ -87,9 +91,10 @@ def fit(value: Any, hint: Any, name: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        if any(get_origin(part) is Literal and value in get_args(part) for part in args):
+        kinds = [part for part in args if part is not type(None)]
+        if any(get_origin(part) is Literal and value in get_args(part) for part in kinds):
             return value
-        return fit(value, next(part for part in args if part is not type(None)), name)
+        return fit(value, kinds[0], name, " or ".join(map(_kind, kinds)))
     if origin is Literal:
         fits = isinstance(value, str) and value in args
     elif origin is tuple:
@@ -104,7 +109,8 @@ def fit(value: Any, hint: Any, name: str) -> Any:
     else:
         fits = type(value) is hint
     if not fits:
-        raise TypeError(f"{name} must be {_kind(hint)}, got {shorten(repr(value), 60)}")
+        got = shorten(repr(value), 60)
+        raise TypeError(f"{name} must be {wanted or _kind(hint)}, got {got}")
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,7 @@ from softperm.program.training.launch import LaunchConfig, make_fabric
 from softperm.program.training.loop import Stopped
 from softperm.program.training.loop import train as train_network
 from softperm.program.training.run import TASKS, Run
+from softperm.program.training.signals import second_signal_ends
 from softperm.program.training.team import Left, Team
 
 T = TypeVar("T")
@@ -46,6 +47,19 @@ def train(
         run.require_settings({**asdict(task_config), **asdict(config)})
     else:
         run.require_new()
+    several = launch.devices != 1 or launch.nodes > 1
+    with second_signal_ends() if several else nullcontext():
+        return _train(task_name, settings, run, resume)
+
+
+def _train(
+    task_name: str,
+    settings: tuple[JigsawConfig | SortingConfig, TrainConfig, LaunchConfig],
+    run: Run,
+    resume: bool,
+) -> int:
+    """Train in all processes, and evaluate in the first."""
+    task_config, config, launch = settings
     team = Team(make_fabric(launch, config))  # what is not there is told before the data are read
 
     def load() -> Task:
@@ -72,11 +86,11 @@ def train(
     except Stopped as stopped:
         if not team.leads:
             return 0
-        folder = shlex.quote(str(out))
+        folder = shlex.quote(str(run.folder))
         how = f"softperm train {task_name} --out {folder} --resume"
         print(f"stopped; continue with: {how}", flush=True)  # where nobody reads it, that is told
         return 128 + stopped.signum
-    return evaluate(str(out), config.device) if team.leads else 0
+    return evaluate(str(run.folder), config.device) if team.leads else 0
 
 
 def _in_all(team: Team, load: Callable[[], T]) -> T:

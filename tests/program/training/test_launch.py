@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from softperm.program.tasks.base import Part
+from softperm.program.training import launch as launching
 from softperm.program.training.config import TrainConfig
 from softperm.program.training.launch import LaunchConfig, make_fabric
 from softperm.program.training.team import Left, Team
@@ -19,12 +21,12 @@ CPU = TrainConfig(device="cpu")
     ("name", "value", "error", "message"),
     [
         ("devices", 0, ValueError, "devices must be between 1 and"),
-        ("devices", "two", TypeError, "devices must be an int, got 'two'"),
-        ("devices", 1.5, TypeError, "devices must be an int"),
+        ("devices", "two", TypeError, "devices must be an int or auto, got 'two'"),
+        ("devices", 1.5, TypeError, "devices must be an int or auto, got 1.5"),
         ("nodes", 0, ValueError, "nodes must be between 1 and"),
         ("workers", -1, ValueError, "workers must be between 0 and"),
         ("log_every", 0, ValueError, "log_every must be between 1 and"),
-        ("strategy", "fsdp", ValueError, "strategy must be auto or ddp, got 'fsdp'"),
+        ("strategy", "dp", ValueError, "strategy must be auto, ddp or fsdp, got 'dp'"),
     ],
 )
 def test_bad_settings_are_named(
@@ -66,6 +68,19 @@ def test_other_tasks_than_slurm_started_are_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SLURM_STEP_ID", "0")
     with pytest.raises(ValueError, match="the 4 processes that SLURM started, got 1 x 1"):
         make_fabric(LaunchConfig(), CPU)
+
+
+def test_what_fsdp_does_not_go_with_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = LaunchConfig(strategy="fsdp")
+    with pytest.raises(ValueError, match=r"precision 32-true or bf16-mixed, got 16-mixed"):
+        make_fabric(launch, TrainConfig(device="cpu", precision="16-mixed"))
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "pick_device", lambda device: torch.device("mps"))
+        with pytest.raises(ValueError, match="fsdp needs device cpu or cuda, got mps"):
+            make_fabric(launch, CPU)
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.8.1"))
+    with pytest.raises(ValueError, match=r"fsdp needs PyTorch 2\.9 or later, got 2\.8\.1"):
+        make_fabric(launch, CPU)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() == 0, reason="needs a GPU")

@@ -25,6 +25,7 @@ TRAIN = (
     *("--tau", "1", "--lr", "0.003", "--shift", "1", "--batch_size", "128", "--device", "cpu"),
 )
 SECONDS = 240
+NEEDS_FSDP = pytest.mark.skipif(torch.__version__ < "2.9", reason="needs PyTorch 2.9")
 
 
 def command(out: Path, *options: str, epochs: int = 2) -> list[str]:
@@ -124,12 +125,20 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
-@pytest.mark.parametrize("victim", ["first", pytest.param("other", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("victim", "strategy"),
+    [
+        ("first", "ddp"),
+        pytest.param("other", "ddp", marks=pytest.mark.slow),
+        pytest.param("first", "fsdp", marks=[pytest.mark.slow, NEEDS_FSDP]),
+        pytest.param("other", "fsdp", marks=[pytest.mark.slow, NEEDS_FSDP]),
+    ],
+)
 def test_a_killed_process_ends_all_and_the_run_goes_on_in_one(
-    tmp_path: Path, alone: Run, victim: str
+    tmp_path: Path, alone: Run, victim: str, strategy: str
 ) -> None:
     out = tmp_path / "run"
-    with started(command(out, "--devices", "2", epochs=4)) as process:
+    with started(command(out, "--devices", "2", "--strategy", strategy, epochs=4)) as process:
         wait_for(Run(out).checkpoint_file, process)
         others = children(process.pid)
         assert len(others) == 1
@@ -158,6 +167,29 @@ def test_a_request_to_one_process_stops_all_and_the_run_goes_on_in_two(
     assert errors == ""
     in_two(out, "--resume", epochs=4)
     require_same_curve(Run(out), alone)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+def test_a_second_request_ends_a_process_that_waits_for_another(tmp_path: Path) -> None:
+    """The first one is not met before the other process has gone on."""
+    out = tmp_path / "run"
+    with started(command(out, "--devices", "2", epochs=1000)) as process:
+        wait_for(Run(out).checkpoint_file, process)
+        (other,) = children(process.pid)
+        os.kill(other, signal.SIGSTOP)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 128 + signal.SIGINT
+        os.kill(other, signal.SIGCONT)
+        wait_until_gone([other])
+        printed, errors = process.communicate(timeout=SECONDS)
+    assert errors == "softperm: error: interrupted\n"
+    assert "stopped" not in printed
+    assert len(rows(Run(out))) > 0
+    assert [path.name for path in out.iterdir() if "softperm-part" in path.name] == []
 
 
 def test_an_error_that_all_meet_is_told_once(tmp_path: Path) -> None:

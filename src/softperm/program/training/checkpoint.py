@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from softperm.program.schema import build, shorten
+from softperm.program.training.sharding import cut_averages, cut_weights, gather
 from softperm.program.training.tensorfile import read_tensors, write_tensors
 
 Row = dict[str, float]
@@ -40,6 +41,23 @@ class Parts:
     schedules: Sequence[LRScheduler]
     precision: Precision  # holds the scale of the gradients with 16-mixed
     generator: torch.Generator
+
+    def state(self, *, kept: bool) -> dict[str, Any]:
+        """All of it, put together from all processes; each of them calls this at the same moment.
+
+        Arguments:
+            kept: Whether this process keeps what others have of the weights.
+        """
+        state = {
+            "net": self.net.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedules": [schedule.state_dict() for schedule in self.schedules],
+            "precision": self.precision.state_dict(),
+            "generator": self.generator.get_state(),
+            "global_generator": torch.get_rng_state(),
+        }
+        gathered: dict[str, Any] = gather(state, kept=kept)
+        return gathered
 
 
 def _split_tensors(value: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
@@ -67,19 +85,16 @@ def _join_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
     return value
 
 
-def save_checkpoint(path: Path, parts: Parts, progress: Progress) -> None:
-    """Write all that continues the run bit for bit, replacing the old file in one step."""
+def save_checkpoint(path: Path, state: dict[str, Any], progress: Progress) -> None:
+    """Write all that continues the run bit for bit, replacing the old file in one step.
+
+    Arguments:
+        path: The file.
+        state: The state of the run's parts.
+        progress: Where the run stands.
+    """
     tensors: dict[str, Tensor] = {}
-    state = {
-        "net": parts.net.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in parts.optimizers],
-        "schedules": [schedule.state_dict() for schedule in parts.schedules],
-        "precision": parts.precision.state_dict(),
-        "generator": parts.generator.get_state(),
-        "global_generator": torch.get_rng_state(),
-        "progress": vars(progress),
-    }
-    index = json.dumps(_split_tensors(state, "state", tensors))
+    index = json.dumps(_split_tensors({**state, "progress": vars(progress)}, "state", tensors))
     write_tensors(path, tensors, index)
 
 
@@ -121,9 +136,9 @@ def _restore(parts: Parts, state: dict[str, Any]) -> None:
     for name, wanted in lists:
         if len(state[name]) != len(wanted):
             raise ValueError(f"it has {len(state[name])} {name}, the run {len(wanted)}")
-    parts.net.load_state_dict(state["net"])
+    parts.net.load_state_dict(cut_weights(state["net"], parts.net))
     for optimizer, saved in zip(parts.optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
+        optimizer.load_state_dict(cut_averages(saved, optimizer))
     for schedule, saved in zip(parts.schedules, state["schedules"], strict=True):
         schedule.load_state_dict(saved)
     parts.precision.load_state_dict(state["precision"])

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from softperm.program.schema import require_ranges
+from softperm.program.schema import fit, require_ranges
 from softperm.program.training.config import TrainConfig, pick_device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies.strategy import Strategy
 
+Devices = int | Literal["auto"]
 _RANGES: dict[str, tuple[float, float]] = {
     "devices": (1, 10_000),
     "nodes": (1, 100_000),
@@ -29,28 +32,30 @@ class LaunchConfig:
         devices: Processes per node, each with a GPU or a share of the CPU's cores; auto takes all
             GPUs. batch_size is that of all processes together.
         nodes: Machines that train together; start the same command on each with torchrun or SLURM.
-        strategy: How several processes share the work: auto, or ddp (every process holds the whole
-            network).
+        strategy: How several processes share the work: auto, which is ddp; ddp: every process holds
+            the whole network; fsdp: every process holds its part of the weights, their gradients
+            and averages, for networks that no device holds whole while they are trained.
         workers: Processes per device that read images ahead; 0 reads them in the training process.
         log_every: Steps between two lines where the output is no terminal; omitted, a line every
             three minutes. A line per epoch comes anyway.
     """
 
-    devices: int | Literal["auto"] = 1
+    devices: Devices = 1
     nodes: int = 1
-    strategy: Literal["auto", "ddp"] = "auto"
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     workers: int = 0
     log_every: int | None = None
 
     def __post_init__(self) -> None:
         ranges = dict(_RANGES)
+        fit(self.devices, Devices, "devices")
         if self.devices == "auto":
             del ranges["devices"]
         if self.log_every is None:
             del ranges["log_every"]
         require_ranges(self, ranges)
-        if self.strategy not in ("auto", "ddp"):
-            raise ValueError(f"strategy must be auto or ddp, got {self.strategy!r}")
+        if self.strategy not in ("auto", "ddp", "fsdp"):
+            raise ValueError(f"strategy must be auto, ddp or fsdp, got {self.strategy!r}")
 
 
 def make_fabric(launch: LaunchConfig, config: TrainConfig) -> Fabric:
@@ -59,8 +64,8 @@ def make_fabric(launch: LaunchConfig, config: TrainConfig) -> Fabric:
     It returns in each of them, once all are there.
 
     Raises:
-        ValueError: the device is not there, or not so often, or the processes are not those that
-            torchrun or SLURM started.
+        ValueError: the device is not there, or not so often, the processes are not those that
+            torchrun or SLURM started, or the strategy does not go with the other settings.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -84,7 +89,7 @@ def make_fabric(launch: LaunchConfig, config: TrainConfig) -> Fabric:
             accelerator=accelerator,
             devices=devices,
             num_nodes=launch.nodes,
-            strategy=launch.strategy,
+            strategy=_strategy(launch, config, accelerator, devices * launch.nodes),
             precision=config.precision,
         )
     except RuntimeError as error:  # variables of SLURM that contradict each other
@@ -98,6 +103,32 @@ def make_fabric(launch: LaunchConfig, config: TrainConfig) -> Fabric:
     if fabric.global_rank > 0:
         logging.getLogger("softperm").setLevel(logging.ERROR)  # the first process warns
     return fabric
+
+
+def _strategy(
+    launch: LaunchConfig, config: TrainConfig, accelerator: str, processes: int
+) -> str | Strategy:
+    """How Fabric is to share the work.
+
+    Raises:
+        ValueError: fsdp does not go with the device, the precision or this PyTorch.
+    """
+    if launch.strategy != "fsdp":
+        return launch.strategy
+    import torch
+    from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+
+    from softperm.program.training.sharding import shard
+
+    if accelerator == "mps":
+        raise ValueError("strategy fsdp needs device cpu or cuda, got mps")
+    if config.precision == "16-mixed":
+        raise ValueError("strategy fsdp needs precision 32-true or bf16-mixed, got 16-mixed")
+    if torch.__version__ < "2.9":  # gloo adds up where fsdp asks for a mean, or it does not run
+        raise ValueError(f"strategy fsdp needs PyTorch 2.9 or later, got {torch.__version__}")
+    # PyTorch warns of changing in place what the network returns, which nothing here does.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
+    return ModelParallelStrategy(shard, data_parallel_size=processes, tensor_parallel_size=1)
 
 
 def _count(devices: int | str, accelerator: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from types import FrameType
 
 _Handler = Callable[[int, FrameType | None], object]
 
+_PATIENCE = 1.0  # seconds for the second signal's handler
 TERMINAL_GONE = 13  # SIGPIPE, which Windows has not
 STOPPING = tuple(
     getattr(signal, name)
@@ -97,6 +99,41 @@ def ignore_all() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def second_signal_ends() -> Iterator[None]:
+    """Inside, the second signal ends the process within a second, even while it waits for others.
+
+    A handler is not run before the main thread is back from a wait for another process. A thread
+    sees the signals at once. It leaves the handler its time, and ends the process after it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen, sent = socket.socketpair()
+    done = threading.Event()
+    thread = threading.Thread(target=_leave_at_second, args=(seen, done), daemon=True)
+    with seen, sent:
+        sent.setblocking(False)  # as set_wakeup_fd wants it
+        before = signal.set_wakeup_fd(sent.fileno(), warn_on_full_buffer=False)
+        thread.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            done.set()
+            sent.shutdown(socket.SHUT_WR)
+            thread.join()
+
+
+def _leave_at_second(seen: socket.socket, done: threading.Event) -> None:
+    """Read the numbers of signals, and end the process where nobody is done after the second."""
+    asked = 0
+    while number := seen.recv(1):
+        asked += number[0] in STOPPING
+        if asked > 1 and not done.wait(_PATIENCE):
+            leave(number[0], None)
 
 
 @contextmanager

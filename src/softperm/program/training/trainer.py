@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from softperm._lock import Lock
+from softperm.nn import SinkhornNet
 from softperm.program.tasks import Task
 from softperm.program.training.bar import Display
 from softperm.program.training.checkpoint import Parts, Progress, load_checkpoint, save_checkpoint
@@ -22,6 +23,7 @@ from softperm.program.training.memory import require_room
 from softperm.program.training.optimizers import make_optimizers, make_schedule
 from softperm.program.training.phases import Phases
 from softperm.program.training.run import Run
+from softperm.program.training.sharding import whole
 from softperm.program.training.signals import Stop, Stopped
 from softperm.program.training.streams import stream_seed
 from softperm.program.training.team import Team
@@ -47,14 +49,15 @@ class Trainer:
         require_room(task.make_net)
         torch.manual_seed(stream_seed(config.seed, "weights"))
         self.raw_net = net = task.make_net()
-        optimizers = make_optimizers(net, config)
-        self.steps = -(-task.n_train // config.batch_size)
-        total = self.steps * config.epochs
-        schedules = [make_schedule(optimizer, config, total) for optimizer in optimizers]
         compiled: Any = torch.compile(net) if config.compile else net
         team.require_same(training_examples=task.n_train, test_examples=task.n_test)
         with team.together():
-            self.net, *self.optimizers = fabric.setup(compiled, *optimizers)
+            self.net = fabric.setup_module(compiled)
+        optimizers = make_optimizers(net, config)  # of the weights that this process keeps
+        self.steps = -(-task.n_train // config.batch_size)
+        total = self.steps * config.epochs
+        schedules = [make_schedule(optimizer, config, total) for optimizer in optimizers]
+        self.optimizers: list[Any] = [fabric.setup_optimizers(each) for each in optimizers]
         self.generator = torch.Generator(fabric.device)
         self.generator.manual_seed(stream_seed(config.seed, "noise"))
         self.phases = Phases(fabric.device)
@@ -65,12 +68,17 @@ class Trainer:
     def save(self, lock: Lock | None) -> None:
         """Write the checkpoint, in the process that holds the lock of the folder.
 
+        All processes call it at the same moment.
+
         Raises:
             FileNotFoundError: the folder is no longer the one that was locked.
+            Left: another process ended.
         """
+        with self.team.together():
+            state = self.parts.state(kept=lock is not None)
         if lock is not None:
             lock.require_current()
-            save_checkpoint(self.run.checkpoint_file, self.parts, self.progress)
+            save_checkpoint(self.run.checkpoint_file, state, self.progress)
 
     def load(self) -> None:
         """Go on from the checkpoint, where there is one; the first process has the folder then.
@@ -120,7 +128,7 @@ class Trainer:
                 schedule.step()
         self.progress.step += 1
         if self.progress.step == self.steps:
-            phases.time_sinkhorn(self.raw_net, examples)
+            phases.time_sinkhorn(self._whole_net(), examples)
         return loss.detach()
 
     def _count(self, losses: list[Tensor]) -> None:
@@ -197,10 +205,15 @@ class Trainer:
                     raise Stopped(asked)
         progress.seconds += time.perf_counter() - started
 
-    def _finish_epoch(self) -> dict[str, float]:
-        """Evaluate, and give what the epoch came to."""
+    def _whole_net(self) -> SinkhornNet:
+        """The network with all its weights, asked for by all processes at the same moment."""
+        with self.team.together():
+            return whole(self.raw_net, self.task.make_net)
+
+    def _finish_epoch(self, net: SinkhornNet) -> dict[str, float]:
+        """Evaluate the network, and give what the epoch came to."""
         progress, phases, n = self.progress, self.phases, self.task.n_train
-        parts = self.task.evaluate(self.raw_net, self.fabric.device, part=self.team.part)
+        parts = self.task.evaluate(net, self.fabric.device, part=self.team.part)
         metrics = zip(parts, self.team.add(list(parts.values())), strict=True)
         progress.epoch += 1
         row = {
@@ -218,14 +231,18 @@ class Trainer:
         progress.step, progress.loss_sum, progress.seconds = 0, 0.0, 0.0
         return row
 
-    def _keep(self, row: dict[str, float], events: EventWriter, lock: Lock) -> None:
-        """Write what an epoch came to."""
-        lock.require_current()
-        scalars = {name: value for name, value in row.items() if name not in ("epoch", "step")}
-        events.add_scalars(scalars, int(row["step"]))
-        self.run.write_metrics(self.progress.rows)
-        self.run.save_weights(self.raw_net)
+    def _end_epoch(self, events: EventWriter | None, lock: Lock | None) -> dict[str, float]:
+        """Evaluate, write what the epoch came to, and give it."""
+        net = self._whole_net()
+        row = self._finish_epoch(net)
+        if lock is not None and events is not None:
+            lock.require_current()
+            scalars = {name: value for name, value in row.items() if name not in ("epoch", "step")}
+            events.add_scalars(scalars, int(row["step"]))
+            self.run.write_metrics(self.progress.rows)
+            self.run.save_weights(net)
         self.save(lock)
+        return row
 
     def all_epochs(self, stop: Stop, shown: Display, lock: Lock | None, resumed: bool) -> None:
         """All epochs that are still to do.
@@ -246,10 +263,7 @@ class Trainer:
             while progress.epoch < self.config.epochs:
                 label = self._label
                 self._epoch(stop, shown, lock)
-                row = self._finish_epoch()
-                if lock is not None and events is not None:
-                    self._keep(row, events, lock)
-                shown.end_epoch(label, row)
+                shown.end_epoch(label, self._end_epoch(events, lock))
         if stop.signum is not None:
             raise Stopped(stop.signum)
 
