@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from typing import Any
 
 import pytest
@@ -96,3 +99,24 @@ def test_only_a_broken_connection_is_called_one() -> None:
         raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
     with pytest.raises(RuntimeError, match="sizes differ"), team.together():
         raise RuntimeError("sizes differ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a process keeps its parent's number")
+def test_a_process_ends_after_the_one_that_started_it() -> None:
+    """Whatever it waits for."""
+    waits = (
+        "import os, threading, time\n"
+        "from softperm.program.training import launch\n"
+        "launch._PATIENCE = 0.0\n"
+        "threading.Thread(target=launch._end_after, args=(os.getppid(),), daemon=True).start()\n"
+        "print(os.getpid(), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    starter = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {waits!r}])"
+    with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) != process.pid
+        process.kill()
+        begun = time.monotonic()
+        assert process.stdout.read() == b""  # until the last that could write to it is gone
+    assert time.monotonic() - begun < 30

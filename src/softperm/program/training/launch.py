@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+import time
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from lightning_fabric.strategies.strategy import Strategy
 
 Devices = int | Literal["auto"]
+_PATIENCE = 5.0  # seconds for a process to notice by itself that its starter is gone
 _RANGES: dict[str, tuple[float, float]] = {
     "devices": (1, 10_000),
     "nodes": (1, 100_000),
@@ -100,9 +103,23 @@ def make_fabric(launch: LaunchConfig, config: TrainConfig) -> Fabric:
             f"nodes above 1 need torchrun or SLURM to start the processes, got {launch.nodes}"
         )
     fabric.launch()
+    if fabric.local_rank > 0 and isinstance(environment, LightningEnvironment):
+        threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True).start()
     if fabric.global_rank > 0:
         logging.getLogger("softperm").setLevel(logging.ERROR)  # the first process warns
     return fabric
+
+
+def _end_after(starter: int) -> None:
+    """End this process some seconds after the one that started it.
+
+    As a rule gloo notices at once that a process is lost. Where the process is lost while gloo
+    sends to it, it may wait for half an hour.
+    """
+    while os.getppid() == starter:
+        time.sleep(1)
+    time.sleep(_PATIENCE)
+    os._exit(1)
 
 
 def _strategy(
