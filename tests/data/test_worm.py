@@ -83,7 +83,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     }
     monkeypatch.setattr(worm, "_SHA256", hashes)
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    worm._downloaded.cache_clear()
     yield site
+    worm._downloaded.cache_clear()
     site.close()
 
 
@@ -94,6 +96,7 @@ def test_tables_are_downloaded_once(
     if named:  # a folder that has no celegans
         monkeypatch.setenv("SOFTPERM_DATA", str(tmp_path))
     for _ in range(2):
+        worm._downloaded.cache_clear()
         wiring = load_wiring()
         assert wiring.source == "C. elegans"
         assert wiring.names == ("A", "B", "C")

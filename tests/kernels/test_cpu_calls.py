@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from softperm.kernels import cpu
-from softperm.kernels.reference import Problem
+from softperm.kernels.reference import Problem, Settings
 from tests.conftest import compiled
 from tests.kernels import cases
 from tests.kernels.cases import DTYPES, Case, forward, settings
@@ -125,6 +125,43 @@ def test_more_iterations_than_can_be_kept_are_done_again(
     monkeypatch.setattr(cpu, "_MOST_KEPT", most * 3 * 18)
     for one, other in zip(everything(given, grad, how), expected, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("most", [-1, 0, 1])
+def test_as_many_iterations_as_can_be_kept(
+    most: int, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, grad = Case(1, 9, 9, (0.3,)).problem(dtype)
+    how = settings(1e-3, n_iters=50)
+    expected = everything(given, grad, how)
+    done = int(expected[1].max())
+    assert 3 < done < 50
+    monkeypatch.setattr(cpu, "_MOST_KEPT", (done + most) * 18)
+    for one, other in zip(everything(given, grad, how), expected, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_matrix_is_not_done_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that needs float64 brings a second call, for that one alone."""
+    given, _ = Case(3, 9, 9, (1.0, 0.002, 1.0)).problem(torch.float32)
+    original, calls = cpu._run, []
+
+    def run(given: Problem, how: Settings, first_tier: int, *arrays: Any) -> int:
+        if not first_tier:
+            arrays[0][0] = torch.nan  # the result of one that is done
+        left = original(given, how, first_tier, *arrays)
+        calls.append(left)
+        return left
+
+    monkeypatch.setattr(cpu, "_run", run)
+    out, _, _, kept = cpu.forward(given, settings(), True)
+    assert (calls, kept[0].tolist()) == ([1, 0], [1, 2, 1])
+    assert out[0].isnan().all()
+    assert out[1:].isfinite().all()
+    monkeypatch.setattr(cpu, "_FIRST_TIER", 3)
+    cpu.forward(given, settings(), True)
+    assert calls[2:] == [3]  # and none for float64 that nothing needs
 
 
 @pytest.mark.usefixtures("layout")

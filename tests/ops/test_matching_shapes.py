@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from softperm import matching, matching_list
@@ -92,6 +93,20 @@ def test_ragged(m: int, n: int, data: st.DataObject) -> None:
     for b, (r, c) in enumerate(zip(rows, columns, strict=True)):
         assert torch.equal(perm[b, :r], matching(x[b, :r, :c], unmatched=unmatched))
         assert perm[b, r:].tolist() == [-1] * (m - r)
+
+
+@pytest.mark.parametrize("n", [16, 32, 480])
+@pytest.mark.parametrize("fewer_rows", [0, 10])
+def test_high_scores_beyond_what_counts_are_no_matches(n: int, fewer_rows: int) -> None:
+    x = torch.full((2, n, n), 100.0)
+    m, columns = n - fewer_rows, n - 6  # in whole vectors as many as there are
+    x[:, :m, :columns] = references.matrices((2, m, columns), seed=n).float()
+    found = matching(x, n_rows=m, n_cols=columns)
+    for b in range(2):
+        rows, cols = linear_sum_assignment(x[b, :m, :columns].numpy(), maximize=True)
+        expected = torch.full((n,), -1)
+        expected[rows] = torch.from_numpy(cols)
+        assert torch.equal(found[b], expected)
 
 
 def test_ragged_sizes_broadcast() -> None:

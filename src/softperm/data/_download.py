@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import shorten
 
 
 def fetch(name: str, bases: Iterable[str], sha256: str, folder: str) -> Path:
@@ -11,7 +12,7 @@ def fetch(name: str, bases: Iterable[str], sha256: str, folder: str) -> Path:
 
     Arguments:
         name: Name of the file.
-        bases: Addresses to which the name is appended, the first one that works is taken.
+        bases: Addresses to which the name is appended; the first one that works is taken.
         sha256: Checksum that the file must have.
         folder: Folder in the user's cache for softperm.
 
@@ -33,5 +34,5 @@ def fetch(name: str, bases: Iterable[str], sha256: str, folder: str) -> Path:
             )
             return Path(path)
         except (OSError, ValueError) as error:
-            failures.append(f"{base}: {type(error).__name__}")
+            failures.append(f"{base}: {type(error).__name__}: {shorten(str(error), 200)}")
     raise OSError(f"cannot download {name} ({', '.join(failures)})")

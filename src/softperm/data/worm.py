@@ -6,6 +6,7 @@ import csv
 import os
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from softperm.data._download import fetch
 
 _TYPES, _CONNECTIONS = "NeuronType.csv", "NeuronConnect.csv"
-# The tables as an author of the paper keeps them, beside the code of an earlier one.
+# The tables as an author of the paper keeps them, beside the code of an earlier paper.
 _BASE_URLS = (
     "https://raw.githubusercontent.com/slinderman/birkhoff/"
     "39c92b74a6dc63215da18eeb1e98c4039be0de1d/data/",
@@ -94,6 +95,7 @@ def _folder_of_the_user() -> Path | None:
     return folder if named and folder.is_dir() else None
 
 
+@cache  # so that all runs of a program have the same wiring
 def _downloaded() -> Path | None:
     """The folder of the tables in the user's cache; a warning and None where there is no getting
     them.

@@ -2,7 +2,8 @@
 
 Small matrices go in lanes, several at a time; larger ones, small batches and those that may stop
 early go along rows. Every matrix is done by scalings in its own dtype, failing that by scalings in
-float64, and failing that in the log domain, all in one call. See `src/layout.hpp`.
+float64, and failing that in the log domain: in one call, or in two where scalings in float64 are
+kept for the gradient. See `src/layout.hpp`.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def _room(x: Tensor, kept: int, tol: float, dtype: torch.dtype) -> Tensor:
 def _run(given: Problem, how: Settings, first_tier: int, *arrays: Tensor | None) -> int:
     """Call the kernel; the arrays are `out` and all that follow it in `Work`, all contiguous.
 
-    It goes backward where there is a gradient. The number of matrices left to the log domain, or
-    that wait for room.
+    It goes backward where there is a gradient. Returns how many matrices only the log domain could
+    do, or how many wait for room.
     """
     x, tau, log_rows, log_columns = given
     m, n = x.shape[-2:]
@@ -114,12 +115,12 @@ def _forward(given: Problem, how: Settings, kept: int, info: bool) -> Result:
     error = _empty(shape, x.dtype) if info else None
     steps = [_room(x, kept, how.tol, x.dtype)] if kept else []
     left = _run(given, how, _FIRST_TIER, out, iters, error, tier, *steps)
-    if left and kept and x.dtype == torch.float32:
+    if left and kept and bool((tier == 2).any()):  # they wait for room
         steps.append(_room(x, kept, how.tol, torch.float64))
         left = _run(given, how, 0, out, iters, error, tier, *steps)
     if left:
         require_solvable(given.x, given.tau, given.log_rows, given.log_columns)
-    complete = kept >= how.n_iters or (kept > 0 and iters is not None and int(iters.max()) <= kept)
+    complete = kept >= how.n_iters or (kept > 0 and iters is not None and int(iters.max()) < kept)
     return out, iters, error, [tier, *steps] if complete else []
 
 

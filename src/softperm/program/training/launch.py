@@ -137,6 +137,8 @@ def _strategy(
 
     from softperm.program.training.sharding import shard
 
+    if not torch.distributed.is_available():
+        raise ValueError("strategy fsdp needs a PyTorch that was built with torch.distributed")
     if accelerator == "mps":
         raise ValueError("strategy fsdp needs device cpu or cuda, got mps")
     if config.precision == "16-mixed":

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from softperm.nn import PieceTransformer, SinkhornNet
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
+
+
+def _is_shared_out(value: object) -> TypeGuard[DTensor]:
+    """Whether every process has a part of it alone; a PyTorch may lack all of `distributed`."""
+    if not torch.distributed.is_available():
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(value, DTensor)
 
 
 def shard(net: nn.Module, mesh: DeviceMesh) -> nn.Module:
@@ -27,6 +37,8 @@ def shard(net: nn.Module, mesh: DeviceMesh) -> nn.Module:
     Raises:
         ValueError: a weight is a single number, which cannot be cut.
     """
+    from torch.distributed.fsdp import fully_shard
+
     for name, weight in net.named_parameters():
         if weight.dim() == 0:
             error = ValueError(
@@ -51,7 +63,7 @@ def gather(value: Any, *, kept: bool) -> Any:
         value: Tensors in dicts and lists.
         kept: Whether this process keeps them; where it does not, None takes their place.
     """
-    if isinstance(value, DTensor):
+    if _is_shared_out(value):
         full = value.full_tensor()
         return full.cpu() if kept else None
     if isinstance(value, dict):
@@ -67,12 +79,12 @@ def whole(net: SinkhornNet, make_net: Callable[[], SinkhornNet]) -> SinkhornNet:
     All processes call it at the same moment.
     """
     weights = net.state_dict()
-    if not any(isinstance(weight, DTensor) for weight in weights.values()):
+    if not any(map(_is_shared_out, weights.values())):
         return net
     with torch.device("meta"):
         copy = make_net()
     full = {
-        name: weight.full_tensor() if isinstance(weight, DTensor) else weight
+        name: weight.full_tensor() if _is_shared_out(weight) else weight
         for name, weight in weights.items()
     }
     copy.load_state_dict(full, assign=True)
@@ -86,7 +98,7 @@ def cut_weights(weights: dict[str, Any], net: nn.Module) -> dict[str, Any]:
 
 
 def cut_averages(state: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """The state of an optimizer that a process keeps of that for the whole network."""
+    """The part that this process keeps of the state of an optimizer of the whole network."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     averages = {
         number: {name: _cut(value, weights[number]) for name, value in of_weight.items()}
@@ -96,7 +108,11 @@ def cut_averages(state: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
 
 
 def _cut(value: Any, like: Tensor | None) -> Any:
-    """The part of a tensor that belongs to that of a weight of the same shape; others as it is."""
-    if isinstance(like, DTensor) and isinstance(value, Tensor) and value.shape == like.shape:
+    """The part of a tensor that this process keeps, if it has the shape of a weight that is cut;
+    everything else as it is.
+    """
+    if _is_shared_out(like) and isinstance(value, Tensor) and value.shape == like.shape:
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
     return value

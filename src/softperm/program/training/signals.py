@@ -116,8 +116,8 @@ def second_signal_ends() -> Iterator[None]:
     thread = threading.Thread(target=_leave_at_second, args=(seen, done), daemon=True)
     with seen, sent:
         sent.setblocking(False)  # as set_wakeup_fd wants it
-        before = signal.set_wakeup_fd(sent.fileno(), warn_on_full_buffer=False)
         thread.start()
+        before = signal.set_wakeup_fd(sent.fileno(), warn_on_full_buffer=False)
         try:
             yield
         finally:
@@ -133,6 +133,8 @@ def _leave_at_second(seen: socket.socket, done: threading.Event) -> None:
     while number := seen.recv(1):
         asked += number[0] in STOPPING
         if asked > 1 and not done.wait(_PATIENCE):
+            if os.isatty(1):  # the bar hides the cursor
+                os.write(1, b"\x1b[?25h\n")
             leave(number[0], None)
 
 

@@ -41,12 +41,13 @@ template <class Engine> void pass(const Work& w, uint8_t tier, uint8_t next, std
     parallel((w.batch + N - 1) / N, small || shared ? 1 : int(w.threads), unit);
 }
 
-// The backward pass where there is a gradient, else the forward pass. Scalings in float64 are not there
-// on the way back for what was done without.
+// The backward pass where there is a gradient, else the forward pass, or the rest of it where no first
+// tier is given. In the backward pass a matrix whose gradient overflows goes to logarithms at once: its
+// scalings in float64 were not kept.
 template <class T, bool LANES> int64_t sinkhorn(const Work& w) {
     std::atomic<bool> failed{false};
     if (w.first_tier) std::fill(w.tier, w.tier + w.batch, uint8_t(w.first_tier));
-    pass<Scalings<T, T, LANES>>(w, 1, sizeof(T) == 4 && !w.grad ? 2 : 3, failed);
+    if (w.first_tier || w.grad) pass<Scalings<T, T, LANES>>(w, 1, sizeof(T) == 4 && !w.grad ? 2 : 3, failed);
     const int64_t wait = w.kept && !w.more_steps ? std::count(w.tier, w.tier + w.batch, 2) : 0;
     if (wait) return failed ? -1 : wait;
     if constexpr (sizeof(T) == 4) pass<Scalings<T, double, LANES>>(w, 2, 3, failed);

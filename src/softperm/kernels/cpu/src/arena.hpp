@@ -16,7 +16,7 @@ class Arena {
         void operator()(char* block) const { ::operator delete(block, std::align_val_t(LINE)); }
     };
     std::vector<std::unique_ptr<char, Free>> blocks;
-    size_t all = 0, size = 0, used = 0; // bytes of all blocks, of the last, and of that
+    size_t all = 0, size = 0, used = 0; // bytes of all blocks, of the last, and taken of the last
 
     void add(size_t bytes) {
         std::unique_ptr<char, Free> block(static_cast<char*>(::operator new(bytes, std::align_val_t(LINE))));

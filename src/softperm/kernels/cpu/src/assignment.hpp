@@ -34,11 +34,10 @@ template <class T> class Assignment {
     static constexpr double INFINITE = std::numeric_limits<double>::infinity();
 
     Arena& arena;
-    const int64_t m, n, width; // width: n in whole vectors, filled up with -inf
+    const int64_t m, n, width; // width: n in whole vectors, filled up with -inf: of every row of x
     const bool listed;
     const double* alone;
     const T* const x;
-    const int64_t stride;
     int64_t *perm, *owner, *now, *later, *before, *settled;
     double *price, *shut, *distance, *lengths; // shut: the price, infinite where the path is settled
     T* low_price;                              // rounded down
@@ -59,9 +58,9 @@ template <class T> class Assignment {
     }
 
     INLINE D worths(int64_t i, int64_t at, const double* prices) const {
-        return convert<double>(load<Vec<T, L>>(x + i * stride + at)) - load<D>(prices + at);
+        return convert<double>(load<Vec<T, L>>(x + i * width + at)) - load<D>(prices + at);
     }
-    void list(int64_t i) { lists[i].make(x + i * stride, low_price, width, augmentation); }
+    void list(int64_t i) { lists[i].make(x + i * width, low_price, width, augmentation); }
     Offer best_of_columns(int64_t i) {
         for (int attempt = 0; listed && attempt < 2; ++attempt) {
             if (attempt || !lists[i].made) list(i);
@@ -98,7 +97,7 @@ template <class T> class Assignment {
         std::fill_n(low_price, n, FORBIDDEN<T>);
         for (int64_t i = 0; i < m; ++i)
             for (int64_t at = 0; at < width; at += LT) {
-                const V value = load<V>(x + i * stride + at), top = load<V>(low_price + at);
+                const V value = load<V>(x + i * width + at), top = load<V>(low_price + at);
                 rows[at / LT] = value > top ? W{} + Element<W>(i) : rows[at / LT];
                 store(low_price + at, maximum(value, top));
             }
@@ -125,7 +124,7 @@ template <class T> class Assignment {
     int64_t start_at_zero() {
         int64_t left = 0;
         for (int64_t i = 0; i < m; ++i) {
-            const T* row = x + i * stride;
+            const T* row = x + i * width;
             const Offer offer = or_alone(i, best_of<V>(n, [&](int64_t at) { return load<V>(row + at); }));
             const bool free = offer.column == NOTHING || owner[offer.column] < 0;
             if (offer.next > -INFINITE && free) bid_for(i, offer);
@@ -231,7 +230,7 @@ template <class T> class Assignment {
             settled[count] = j;
             lengths[count++] = length;
             i = owner[j];
-            offset = length + (x[i * stride + j] - price[j]);
+            offset = length + (x[i * width + j] - price[j]);
             shut[j] = distance[j] = INFINITE;
         }
         for (int64_t k = 0; k < count; ++k) raise(settled[k], length - lengths[k]);
@@ -247,7 +246,7 @@ template <class T> class Assignment {
 public:
     // The assignment of m rows to n columns, whose scores have -inf up to whole vectors of columns.
     Assignment(const T* x, int64_t m, int64_t n, bool listed, const double* alone, Arena& arena)
-        : arena(arena), m(m), n(n), width(whole<T>(n)), listed(listed), alone(alone), x(x), stride(width) {
+        : arena(arena), m(m), n(n), width(whole<T>(n)), listed(listed), alone(alone), x(x) {
         for (int64_t** rows : {&perm, &now, &later}) *rows = arena.take<int64_t>(m);
         for (int64_t** columns : {&owner, &before, &settled}) *columns = arena.take<int64_t>(width);
         for (double** columns : {&price, &shut, &distance, &lengths}) *columns = arena.take<double>(width);
@@ -276,13 +275,15 @@ public:
 // Four rows: six ways to share the columns between the first two and the last two.
 template <class T> bool assign_four(const Matrix& a) {
     static constexpr int PAIRS[6][2] = {{0, 1}, {0, 2}, {0, 3}, {1, 2}, {1, 3}, {2, 3}}; // k and 5 - k are disjoint
-    double x[4][4], highest = FORBIDDEN<double>;
+    double x[4][4], highest = FORBIDDEN<double>, scale = 1;
     bool valid = true;
     for (int i = 0; i < 4; ++i)
         for (int j = 0; j < 4; ++j) {
-            x[i][j] = static_cast<const T*>(a.x)[i * a.stride + j] * 0.25; // so that sums are finite
+            x[i][j] = static_cast<const T*>(a.x)[i * a.stride + j];
             valid &= x[i][j] < -FORBIDDEN<double>;
+            if (std::abs(x[i][j]) > 0x1p960) scale = 0.25; // so that sums are finite
         }
+    for (int k = 0; k < 16; ++k) x[k / 4][k % 4] *= scale;
     for (int k = 0; k < 6; ++k) {
         const int *p = PAIRS[k], *q = PAIRS[5 - k];
         const double first = x[0][p[0]] + x[1][p[1]], first_crossed = x[0][p[1]] + x[1][p[0]];

@@ -40,7 +40,7 @@ template <class T> const T* in_vectors(const Matrix& a, bool turned, int64_t str
     using V = Native<T>;
     constexpr int n = SIZE<V>;
     constexpr bool may_overflow = sizeof(T) == 8; // sums are float64
-    const bool in_place = !turned && stride == a.stride && !may_overflow;
+    const bool in_place = !turned && stride == a.n && stride == a.stride && !may_overflow;
     const int64_t size = in_place ? 0 : (turned ? whole<T>(a.n) : a.m) * stride;
     T* const to = in_place ? nullptr : arena.take<T>(size);
     V most{};
@@ -63,7 +63,8 @@ template <class T> const T* in_vectors(const Matrix& a, bool turned, int64_t str
             transpose(v);
             for (int k = 0; k < n; ++k) store(to + (at + k) * stride + i, v[k]);
         }
-    scale = largest(most) > T(0x1p960) ? T(0x1p-60) : T(1);
+    scale = 1;
+    if constexpr (may_overflow) scale = largest(most) > 0x1p960 ? 0x1p-60 : 1;
     if (total(valid ? V{} : splat<V>(1)) > 0) scale = 0;
     for (int64_t k = 0; scale < 1 && k < size; ++k) to[k] *= scale;
     return in_place ? static_cast<const T*>(a.x) : to;

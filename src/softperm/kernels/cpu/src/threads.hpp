@@ -1,6 +1,6 @@
-// One team of threads for everything: parts of some work are taken by whoever is awake. Every thread
-// begins with the same share in every job of as many parts, for it has in its caches what that job left
-// there, and goes on with what others have not taken of theirs.
+// One team of threads for everything: parts of some work are taken by whoever is awake. As a rule
+// a thread begins with the same share in every job of as many parts, for it has in its caches what the
+// job before left there, and goes on with what others have not taken of theirs.
 //
 // Where PyTorch's threads come from OpenMP they are borrowed: they stay awake for some milliseconds
 // after every operation, and would keep the cores from threads of our own. OpenMP waits for every
@@ -116,8 +116,10 @@ class Team {
             if (is_open) ++job_;
         }
         if (is_open && sleepers_) awake_.notify_all();
-        for (int spins = 0; !is_open && inside_; ++spins)
-            if (spins > SPINS) std::this_thread::yield();
+        for (int spins = 0; !is_open && inside_;) {
+            if (spins == SPINS) std::this_thread::yield();
+            else ++spins, pause();
+        }
     }
 
     void work() {
