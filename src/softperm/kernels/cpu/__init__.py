@@ -26,6 +26,7 @@ __all__ = ["backward", "forward", "is_available", "match_batch", "match_list"]
 # The largest side that is quicker in lanes than along rows, where there are many matrices.
 _LANES_UP_TO = {torch.float32: 64, torch.float64: 48}
 _FIRST_TIER = 1  # how every matrix is tried first; benchmarks begin later
+_NEEDS_ROOM = -2  # of the kernel: some matrices wait for room for scalings in float64
 _MOST_KEPT = 1 << 20  # numbers, of scalings that are kept of iterations that may stop early
 
 # What the forward pass leaves for the reverse one, O(l (m + n)) numbers per matrix: how each was
@@ -65,7 +66,7 @@ def _run(given: Problem, how: Settings, first_tier: int, *arrays: Tensor | None)
     """Call the kernel; the arrays are `out` and all that follow it in `Work`, all contiguous.
 
     It goes backward where there is a gradient. Returns how many matrices only the log domain could
-    do, or how many wait for room.
+    do, or `_NEEDS_ROOM`.
     """
     x, tau, log_rows, log_columns = given
     m, n = x.shape[-2:]
@@ -79,7 +80,7 @@ def _run(given: Problem, how: Settings, first_tier: int, *arrays: Tensor | None)
         *map(address, (x, taus, log_rows, log_columns, *arrays)),
     )
     left = library.function("sinkhorn", x.dtype)(ctypes.byref(work))
-    if left < 0:
+    if left == -1:
         raise MemoryError(f"no memory for the working arrays of {batch} matrices of {m} x {n}")
     return int(left)
 
@@ -115,7 +116,7 @@ def _forward(given: Problem, how: Settings, kept: int, info: bool) -> Result:
     error = _empty(shape, x.dtype) if info else None
     steps = [_room(x, kept, how.tol, x.dtype)] if kept else []
     left = _run(given, how, _FIRST_TIER, out, iters, error, tier, *steps)
-    if left and kept and bool((tier == 2).any()):  # they wait for room
+    if left == _NEEDS_ROOM:
         steps.append(_room(x, kept, how.tol, torch.float64))
         left = _run(given, how, 0, out, iters, error, tier, *steps)
     if left:

@@ -1,5 +1,5 @@
 // The kernels behind a plain C interface. Those of Sinkhorn return how many matrices only logarithms
-// could do, or how many wait for room to keep their steps in float64, or -1 where memory ran out.
+// could do, or -1 where memory ran out, or -2 where some wait for room to keep their steps in float64.
 #include <vector>
 
 #include "assignment.hpp"
@@ -48,8 +48,7 @@ template <class T, bool LANES> int64_t sinkhorn(const Work& w) {
     std::atomic<bool> failed{false};
     if (w.first_tier) std::fill(w.tier, w.tier + w.batch, uint8_t(w.first_tier));
     if (w.first_tier || w.grad) pass<Scalings<T, T, LANES>>(w, 1, sizeof(T) == 4 && !w.grad ? 2 : 3, failed);
-    const int64_t wait = w.kept && !w.more_steps ? std::count(w.tier, w.tier + w.batch, 2) : 0;
-    if (wait) return failed ? -1 : wait;
+    if (w.kept && !w.more_steps && std::count(w.tier, w.tier + w.batch, 2)) return failed ? -1 : -2;
     if constexpr (sizeof(T) == 4) pass<Scalings<T, double, LANES>>(w, 2, 3, failed);
     pass<Logarithms<T, LANES>>(w, 3, 3, failed);
     return failed ? -1 : std::count(w.tier, w.tier + w.batch, 3);

@@ -153,11 +153,12 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
         this->read_lanes(x, K);
         this->rows([&](int64_t lo, int64_t hi, int64_t c) {
             constexpr int R = 2;
+            const bool fit = R * b_size * int64_t(sizeof(W)) <= FIRST_CACHE;
             W* sums = column_sums(c);
             std::fill(sums, sums + b_size, W(0));
             V all = {};
             int64_t i = lo;
-            for (; i + R <= hi; i += R) exponential_rows<R>(i, rate, a, b, sums, all);
+            for (; fit && i + R <= hi; i += R) exponential_rows<R>(i, rate, a, b, sums, all);
             for (; i < hi; ++i) exponential_rows<1>(i, rate, a, b, sums, all);
             store(sums + b_size, all);
         });
