@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from softperm.data._download import fetch
 
+_log = logging.getLogger("softperm")
 _TYPES, _CONNECTIONS = "NeuronType.csv", "NeuronConnect.csv"
 # The tables as an author of the paper keeps them, beside the code of an earlier paper.
 _BASE_URLS = (
@@ -60,8 +61,8 @@ def load_wiring(folder: str | Path | None = None) -> Wiring:
     Arguments:
         folder: Where NeuronType.csv and NeuronConnect.csv are. When omitted they are read from
             $SOFTPERM_DATA/celegans. Where that is not there, they are downloaded once, with
-            checksums, into the user's cache; where that fails, a warning says so, and the wiring
-            is `synthetic_wiring`.
+            checksums, into the user's cache; where that fails, the logger "softperm" warns, and the
+            wiring is `synthetic_wiring`.
 
     Raises:
         ValueError: a table is damaged.
@@ -103,10 +104,10 @@ def _downloaded() -> Path | None:
     try:
         paths = [fetch(name, _BASE_URLS, known, "celegans") for name, known in _SHA256.items()]
     except (OSError, ModuleNotFoundError) as error:
-        warnings.warn(
-            f"{error}; a synthetic wiring takes the place of the worm's. Set SOFTPERM_DATA to a "
-            f"folder with {_TYPES} and {_CONNECTIONS} in celegans, or install softperm[train]",
-            stacklevel=3,
+        _log.warning(
+            "%s; a synthetic wiring takes the place of the worm's. Set SOFTPERM_DATA to a folder "
+            "with %s and %s in celegans, or install softperm[train]",
+            *(error, _TYPES, _CONNECTIONS),
         )
         return None
     return paths[0].parent
