@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,31 @@ def test_rows_of_a_large_matrix_are_shared_out(monkeypatch: pytest.MonkeyPatch) 
     assert tasks() == before
     sinkhorn(torch.randn(600, 500), n_iters=2, row_sums=5.0, col_sums=6.0)
     assert tasks() == before + 1
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="threads do not run at the same time")
+@pytest.mark.usefixtures("way")
+def test_a_thread_with_more_to_do_than_others_does_not_end_the_team(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cases.use_threads(2, monkeypatch)
+    small, large = [torch.randn(60, 60)] * 4, [torch.randn(1500, 1500)]
+    even = torch.randn(64, 64, 64)
+
+    def share_of_others() -> float:
+        """Of the time that an even job takes after an uneven one."""
+        sinkhorn(even)  # wakes them
+        matching_list(small + large + small)
+        all_before, own_before = time.process_time(), time.thread_time()
+        sinkhorn(even, n_iters=2000)  # far longer than threads of OpenMP wait for work
+        taken = time.process_time() - all_before
+        return 1 - (time.thread_time() - own_before) / taken
+
+    for _ in range(5):
+        if share_of_others() > 0.3:
+            return
+        time.sleep(1)  # other programs may have been in the way
+    pytest.fail("one thread did everything")
 
 
 @pytest.mark.usefixtures("own_threads")

@@ -3,10 +3,12 @@
 // job before left there, and goes on with what others have not taken of theirs.
 //
 // Where PyTorch's threads come from OpenMP they are borrowed: they stay awake for some milliseconds
-// after every operation, and would keep the cores from threads of our own. OpenMP waits for every
-// thread, so where other programs keep the cores busy and that takes long, the caller does without
-// them for a while. Elsewhere the threads are our own, and nobody waits for one that has not begun. In
-// a forked child neither exist any more, so it makes new ones of our own.
+// after every operation, and would keep the cores from threads of our own. Elsewhere the threads are
+// our own. In a forked child neither exist any more, so it makes new ones of our own.
+//
+// OpenMP waits for every thread, we for those that have begun. Where other programs keep the cores busy
+// that may take long, and the caller does without the team for a while: unless what took long was the
+// work of one thread, which had a core and more to do than the others.
 #pragma once
 
 #include <algorithm>
@@ -22,6 +24,7 @@
 #include <process.h>
 #else
 #include <csignal>
+#include <ctime>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,28 +38,35 @@ using OpenMP = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags
 inline OpenMP openmp = nullptr;
 inline int openmp_process = 0;
 
+using Clock = std::chrono::steady_clock;
+
+// time_on_core: for how long this thread has had a core; where that is told roughly, as if always.
 #if defined(_WIN32)
 inline int process() { return _getpid(); }
 inline int64_t threads_of_process() { return 0; }
+inline Clock::duration time_on_core() { return Clock::now().time_since_epoch(); }
 #else
 inline int process() { return int(getpid()); }
 inline int64_t threads_of_process() {
     struct stat tasks;
     return stat("/proc/self/task", &tasks) == 0 ? int64_t(tasks.st_nlink) - 2 : 0;
 }
+inline Clock::duration time_on_core() {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
 #endif
 
 class Team {
   public:
     using Part = void (*)(void* context, int64_t part);
-    using Clock = std::chrono::steady_clock;
 
     // Call part(context, 0), ..., part(context, parts - 1), in at most so many threads.
     void run(int64_t parts, int threads, Part part, void* context) {
         std::unique_lock<std::mutex> turn(turn_, std::defer_lock);
-        const Clock::time_point begun = Clock::now();
         // Alone where another thread of the program has the team, or the cores are busy.
-        if (!turn.try_lock() || begun < alone_until_) {
+        if (!turn.try_lock() || Clock::now() < alone_until_) {
             for (int64_t k = 0; k < parts; ++k) part(context, k);
             return;
         }
@@ -66,25 +76,30 @@ class Team {
         for (int k = 0; k < shares_; ++k) {
             share_[k].next = parts * k / shares_;
             share_[k].end = parts * (k + 1) / shares_;
+            share_[k].worked = Clock::duration::zero();
         }
         caller_ = std::this_thread::get_id();
-        if (may_borrow(threads)) { // all that PyTorch uses, for it would make new ones after a change
+        const bool borrowed = may_borrow(threads);
+        if (!borrowed) hire(threads - 1);
+        const Clock::time_point begun = Clock::now();
+        if (borrowed) { // all that PyTorch uses, for it would make new ones after a change
             openmp([](void* team) { static_cast<Team*>(team)->take_all(); }, this, unsigned(threads), 0);
         } else {
-            hire(threads - 1);
             open(true);
             take_all();
             open(false);
         }
         const Clock::time_point end = Clock::now();
-        const auto lost = end - alone_since_, worked = alone_since_ - begun;
-        if (lost > 2 * worked + std::chrono::milliseconds(1)) alone_until_ = end + PATIENCE * lost;
+        Clock::duration longest{};
+        for (int k = 0; k < shares_; ++k) longest = std::max(longest, share_[k].worked.load());
+        const Clock::duration lost = end - begun - longest;
+        if (lost > 2 * longest + std::chrono::milliseconds(1)) alone_until_ = end + PATIENCE * lost;
     }
 
   private:
     static constexpr int MOST_SHARES = 64;
     static constexpr int SPINS = 2000; // some tens of microseconds
-    static constexpr int PATIENCE = 20; // so many times what was waited for in vain, the caller is alone
+    static constexpr int PATIENCE = 20; // so many times what was lost, the caller is alone
 
     // Whether OpenMP's threads are there. Looking for them costs as much as a tiny matrix: only until
     // they have been seen.
@@ -95,12 +110,14 @@ class Team {
 
     void take_all() {
         const bool is_caller = std::this_thread::get_id() == caller_;
+        auto time = [&] { return is_caller ? Clock::now().time_since_epoch() : time_on_core(); };
+        const Clock::duration before = time();
         const int own = is_caller ? 0 : 1 + worker_number() % (shares_ - 1);
         for (int k = 0; k < shares_; ++k) {
             Share& share = share_[(own + k) % shares_];
             for (int64_t i = share.next++; i < share.end; i = share.next++) part_(context_, i);
         }
-        if (is_caller) alone_since_ = Clock::now();
+        share_[own].worked = time() - before;
     }
 
     int worker_number() {
@@ -174,13 +191,14 @@ class Team {
     struct alignas(64) Share {
         std::atomic<int64_t> next{0};
         int64_t end = 0;
+        std::atomic<Clock::duration> worked{}; // by the thread that began with it
     } share_[MOST_SHARES];
     int shares_ = 0;
     Part part_ = nullptr;
     void* context_ = nullptr;
     int hired_ = 0;
     std::thread::id caller_;
-    Clock::time_point alone_since_, alone_until_; // since: when the caller had no more parts to do
+    Clock::time_point alone_until_;
 };
 
 // The team of this process. It is never deleted: its threads may outlive the interpreter. Nothing
