@@ -60,9 +60,10 @@ bench: $(BENCH_STAMP) ## run the benchmarks, write docs/performance.md
 	$(BIN)/python benchmarks/first_call.py
 	$(BIN)/python benchmarks/train_epoch.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/many_images.py
 
 docs: $(STAMP) ## build the documentation in site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 app: $(STAMP) ## serve the page to play with
 	$(BIN)/softperm app

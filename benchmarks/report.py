@@ -67,19 +67,19 @@ def ratio_table(
 ) -> Cells:
     """Our milliseconds at every size, and how many times as long the others take.
 
-    With more than one other the last column is the least ratio of the rivals, and says whose it is.
+    With several others the third column is the least ratio of the rivals, and says whose it is.
     """
     others = [name for name in next(iter(results.values())) if name != OURS]
-    header, rows = [sizes, OURS, *others], []
+    several = len(others) > 1
+    header, rows = [sizes, OURS, *(["best of the others"] * several), *others], []
     for size, times in results.items():
         ratios = {name: times[name] / times[OURS] for name in others}
         row = [label(size), f"{short(times[OURS] * 1e3)} ms"]
-        row += [f"{short(ratios[name])}x" for name in others]
-        if len(others) > 1:
+        if several:
             best = min(filter(is_rival, others), key=ratios.__getitem__)
             row.append(f"{short(ratios[best])}x ({best})")
-        rows.append(row)
-    return Cells(header + ["best of the others"] * (len(others) > 1), rows)
+        rows.append(row + [f"{short(ratios[name])}x" for name in others])
+    return Cells(header, rows)
 
 
 def cpu() -> str:

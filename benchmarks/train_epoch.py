@@ -59,7 +59,7 @@ def main() -> None:
     for label, across in (("for every piece", False), ("for every position", True)):
         theirs = tutorial_loop.Trainer(task.images.train, across)
         train, evaluation = compare(theirs, ours, task, device, options.rounds, options.steps)
-        for what, pairs in (("training, s an epoch", train), ("evaluation, s", evaluation)):
+        for what, pairs in (("training, s per epoch", train), ("evaluation, s", evaluation)):
             slow, fast = (median(column) for column in zip(*pairs, strict=True))
             ratio = median(a / b for a, b in pairs)
             table.rows.append([label, what, f"{slow:.2f}", f"{fast:.2f}", f"{ratio:.1f}x"])

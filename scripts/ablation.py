@@ -29,7 +29,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "tau 10": {"tau": 10.0},
     "no noise": {"noise_scale": 0.0},
     "noise 1": {"noise_scale": 1.0},
-    "4 samples a step": {"n_samples": 4},
+    "4 samples per step": {"n_samples": 4},
     "3 Sinkhorn iterations": {"n_iters": 3},
     "60 Sinkhorn iterations": {"n_iters": 60},
     "1 layer": {"layers": 1},

@@ -54,14 +54,16 @@ def draw() -> Figure:
     perm = net(scrambled).indices
     restored = apply_permutation(perm, scrambled)
     scores = net.log_alpha(scrambled[:1])[0]
-    figure = Figure(figsize=(8.4, 4.4), layout="constrained", facecolor="none")
-    grid = figure.subplots(3, len(_TAUS))
+    figure = Figure(figsize=(8.4, 4.8), layout="constrained", facecolor="none")
+    puzzles, matrices = figure.subfigures(2, 1, squeeze=False, height_ratios=(2, 1.25))[:, 0]
+    top, bottom = puzzles.subplots(2, len(_TAUS)), matrices.subplots(1, len(_TAUS))
+    matrices.suptitle("soft permutation of the first digit's pieces", color=_GREY, fontsize=11)
     for j, tau in enumerate(_TAUS):
-        _draw(grid[0, j], assemble(scrambled[j], k)[0], "gray", 255, k)
-        _draw(grid[1, j], assemble(restored[j], k)[0], "gray", 255)
-        _draw(grid[2, j], sinkhorn(scores, tau, n_iters=200), "viridis", 1)
-        grid[2, j].set_xlabel(f"tau = {tau:g}", color=_GREY, fontsize=11)
-    for axes, label in zip(grid[:, 0], ("scrambled", "restored", "permutation"), strict=True):
+        _draw(top[0, j], assemble(scrambled[j], k)[0], "gray", 255, k)
+        _draw(top[1, j], assemble(restored[j], k)[0], "gray", 255)
+        _draw(bottom[j], sinkhorn(scores, tau, n_iters=200), "viridis", 1)
+        bottom[j].set_xlabel(f"tau = {tau:g}", color=_GREY, fontsize=11)
+    for axes, label in zip(top[:, 0], ("scrambled", "restored"), strict=True):
         axes.set_ylabel(label, color=_GREY, fontsize=11)
     return figure
 

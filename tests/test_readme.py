@@ -36,7 +36,7 @@ def test_code_gives_what_is_said() -> None:
     with torch.random.fork_rng():
         results = [pair for block in BLOCK.findall(TEXT) for pair in values(block, names)]
     checked = [(value, said) for value, said in results if said.startswith("tensor")]
-    assert len(checked) == 6
+    assert len(checked) == 7
     assert [value for value, _ in checked] == [said.partition(": ")[0] for _, said in checked]
 
 

@@ -44,7 +44,7 @@ with warnings.catch_warnings(record=True) as caught:
 print(softperm.__file__)
 found = [str(one.message) for one in caught if "compiled kernels" in str(one.message)]
 assert len(found) == 1, found
-assert "Install a wheel for your platform" in found[0]
+assert "Install it again where there is a C++ compiler" in found[0]
 assert info.converged.all() and dx.isfinite().all()
 assert torch.allclose(S.sum(-2), torch.ones((), dtype=x.dtype))
 assert rectangle.shape == (2, 3, 5) and partial.shape == (2, 3)

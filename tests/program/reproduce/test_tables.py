@@ -102,8 +102,8 @@ def test_the_widest_table_fits_a_terminal() -> None:
 
 
 def test_notes_say_where_the_figures_come_from() -> None:
-    assert notes("jigsaw", JIGSAW[2:]) == f"{CAVEAT} Mean over 1 seed a cell."
-    assert "Mean over 1 or 2 seeds a cell." in notes("jigsaw", JIGSAW)
+    assert notes("jigsaw", JIGSAW[2:]) == f"{CAVEAT} Mean over 1 seed per cell."
+    assert "Mean over 1 or 2 seeds per cell." in notes("jigsaw", JIGSAW)
     assert "far from 0" in notes("sorting", SORTING)
 
 

@@ -47,8 +47,8 @@ def _library() -> ctypes.CDLL | None:
     except (OSError, PackageNotFoundError):
         warnings.warn(
             "softperm computes with plain PyTorch and SciPy, which is slower: its compiled kernels "
-            "are missing, or of another version. Install a wheel for your platform, or install "
-            "again where there is a C++ compiler (GCC or Clang)",
+            "are missing, or of another version. Install it again where there is a C++ compiler "
+            "(GCC or Clang)",
             stacklevel=2,
         )
         return None

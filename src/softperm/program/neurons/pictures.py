@@ -52,7 +52,7 @@ def _moments(steps: int) -> list[int]:
 def plot_body(wiring: Wiring, outcome: Outcome) -> Figure:
     """The cells of the first worm along the body, coloured by how sure their names are.
 
-    Wrong names are crossed out; the least certain ones are written out.
+    Wrong names are crossed out and written out.
 
     Arguments:
         wiring: The wiring.
@@ -73,12 +73,10 @@ def plot_body(wiring: Wiring, outcome: Outcome) -> Figure:
         x[wrong], y[wrong], c=sure[cells][wrong], cmap="viridis", vmin=0, vmax=1, s=30, marker="X",
         edgecolors="red", linewidths=0.6,
     )  # fmt: skip
-    doubtful = sure[cells].argsort(stable=True)[:_CROWDED]
-    for k in doubtful.tolist():
-        if sure[cells][k] < 0.95 or wrong[k]:
-            text = wiring.names[int(names[cells][k])] if names[cells][k] >= 0 else "none"
-            axes.annotate(text, (float(x[k]), float(y[k])), fontsize=5, xytext=(2, 2),
-                          textcoords="offset points")  # fmt: skip
+    for k in wrong.nonzero().flatten()[:_CROWDED].tolist():
+        text = wiring.names[int(names[cells][k])] if names[cells][k] >= 0 else "none"
+        axes.annotate(text, (float(x[k]), float(y[k])), fontsize=6, xytext=(2, 2),
+                      textcoords="offset points")  # fmt: skip
     figure.colorbar(right, ax=axes, label="confidence", pad=0.01)
     axes.set_xlabel("position along the body, from head to tail")
     axes.set_yticks([])

@@ -23,7 +23,7 @@ from softperm.program.training.loop import Stopped
 
 
 def _report(cell: Cell, result: Result | None) -> None:
-    """One line a cell."""
+    """One line per cell."""
     print(f"{cell.name}: " + (f"trained in {result.seconds:.0f} s" if result else "kept"))
 
 

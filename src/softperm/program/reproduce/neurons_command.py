@@ -28,7 +28,7 @@ from softperm.program.reproduce.tables import put_between_markers, require_marke
 
 
 def _report(cell: NeuronsCell, ran: bool) -> None:
-    """One line a cell."""
+    """One line per cell."""
     print(f"{cell.name}: {'finished' if ran else 'kept'}", flush=True)
 
 

@@ -22,7 +22,8 @@ from softperm.program.reproduce.neurons_tables import (
 
 def _draw_method(axes: Axes, results: Finished, mine: list[Column], method: Method) -> None:
     """Our figures of a method with their errors, and the published ones."""
-    colour = f"C{list(METHODS).index(method)}"
+    order = list(METHODS).index(method)
+    colour, size = f"C{order}", 3 if order else 7  # what lies on top of the first does not hide it
     points = []
     for column in mine:
         values = accuracies(results, column, method)
@@ -30,7 +31,7 @@ def _draw_method(axes: Axes, results: Finished, mine: list[Column], method: Meth
             points.append((column.settings["candidates"], *mean_and_error(values)))
     if points:
         x, y, error = zip(*points, strict=True)
-        axes.errorbar(x, y, error, color=colour, marker="o", ms=3, label=METHODS[method])
+        axes.errorbar(x, y, error, color=colour, marker="o", ms=size, label=METHODS[method])
     published = [
         (c.settings["candidates"], c.published[method]) for c in mine if method in c.published
     ]

@@ -225,6 +225,6 @@ def neurons_notes(results: Finished) -> str:
     many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     sets = f"{many} simulated data set{'' if counts == [1] else 's'}"
     return (
-        f"Wiring: {', '.join(sources)}. Mean over {sets} a cell, with its standard error where "
+        f"Wiring: {', '.join(sources)}. Mean over {sets} per cell, with its standard error where "
         f"there are several; known names count as right ones."
     )

@@ -151,7 +151,7 @@ def summary(table: Table, results: Sequence[Result]) -> list[Grid]:
 def _seeds(results: Sequence[Result]) -> str:
     counts = sorted({len(_of(results, r.cell.net, r.cell.size)) for r in results})
     many = " or ".join(map(str, counts))
-    return f"Mean over {many} seed{'' if counts == [1] else 's'} a cell."
+    return f"Mean over {many} seed{'' if counts == [1] else 's'} per cell."
 
 
 def notes(table: Table, results: Sequence[Result]) -> str:
