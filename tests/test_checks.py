@@ -12,9 +12,11 @@ import torch
 from softperm import (
     gumbel_matching,
     gumbel_sinkhorn,
+    matching,
     puzzles,
     random_permutation,
     sample_gumbel,
+    sinkhorn,
 )
 from softperm._checks import (
     as_float,
@@ -114,3 +116,22 @@ def test_networks_take_them() -> None:
     assert (type(conv.tau), type(conv.n_iters), type(conv.noise_scale)) == (float, int, float)
     assert conv.item_shape == (4, 1, 3, 3)
     assert {type(size) for size in conv.item_shape} == {int}
+
+
+def test_shapes_take_them() -> None:
+    x = torch.randn(4, 3)
+    one: Any = np.float32(1.0)
+    two: Any = np.int64(2)
+    sums = sinkhorn(x, row_sums=one, col_sums=np.float64(4 / 3))
+    torch.testing.assert_close(sums, sinkhorn(x, row_sums=1.0, col_sums=4 / 3))
+    assert torch.equal(sinkhorn(x, slack=one), sinkhorn(x, slack=1.0))
+    assert torch.equal(sinkhorn(x, n_rows=two, n_cols=two), sinkhorn(x, n_rows=2, n_cols=2))
+    assert torch.equal(matching(x, unmatched=one), matching(x, unmatched=1.0))
+    assert torch.equal(matching(x, n_rows=two), matching(x, n_rows=2))
+
+
+@pytest.mark.parametrize("name", ["tau", "tol", "slack", "row_sums", "n_iters"])
+def test_integers_beyond_every_range(name: str) -> None:
+    given: Any = {name: 10**400}
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        sinkhorn(torch.zeros(2, 2), **given)

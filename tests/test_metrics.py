@@ -170,3 +170,15 @@ def test_errors(
 ) -> None:
     with pytest.raises(error, match=message):
         metric(*arguments)
+
+
+def test_short_index_dtypes() -> None:
+    perm, target = (torch.tensor(p, dtype=torch.uint8) for p in ([1, 0], [0, 1]))
+    assert prop_wrong(perm, target) == 1
+    assert prop_any_wrong(perm, target) == 1
+
+
+def test_kendall_tau_under_vmap(generator: torch.Generator) -> None:
+    perms = random_permutation(5, (2, 3), generator=generator)
+    found = torch.vmap(kendall_tau)(*perms)
+    torch.testing.assert_close(found, kendall_tau(*perms))

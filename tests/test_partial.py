@@ -176,3 +176,15 @@ def test_matrices_know_their_positions() -> None:
     assert torch.equal(apply_permutation(P, x, 3), apply_permutation(P, x))
     with pytest.raises(ValueError, match=r"n_positions is 2, but P_or_perm .* 3 columns"):
         apply_permutation(P, x, 2)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "n"), [(torch.uint8, 5), (torch.int8, 200), (torch.int16, 40_000)]
+)
+def test_short_index_dtypes(dtype: torch.dtype, n: int) -> None:
+    perm = torch.tensor([3, 0], dtype=dtype)
+    assert bool((permutation_matrix(perm, n_positions=n).argmax(-1) == perm).all())
+    ordered = apply_permutation(perm, torch.tensor([1.0, 2.0]), n_positions=n)
+    assert ordered.shape == (n,)
+    assert ordered[3] == 1
+    assert ordered[0] == 2

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from math import isnan
+import math
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -77,7 +77,7 @@ def in_one_thread(x: Tensor) -> Any:
 
 def nan_or_inf(highest: float) -> str:
     """Which of them there is, by the largest entry: NaN where any is."""
-    return "NaN" if isnan(highest) else "+inf"
+    return "NaN" if math.isnan(highest) else "+inf"
 
 
 def _require_below_infinity(log_alpha: Tensor, shape: tuple[int, ...] | None = None) -> None:
@@ -102,7 +102,8 @@ def _require_allowed_pairs(
 ) -> None:
     """Refuse lines of -inf alone, but for those whose wanted sum is 0."""
     for dim, name, log_sums in ((-1, "row", sums[0]), (-2, "column", sums[1])):
-        empty = torch.as_tensor((in_one_thread(log_alpha) == -torch.inf).all(dim))
+        forbidden = (in_one_thread(log_alpha) == -torch.inf).all(dim)
+        empty = torch.as_tensor(forbidden, device=log_alpha.device)
         if log_sums is not None:
             empty = empty & (log_sums > -torch.inf)
         empty = empty.any(-1)
@@ -165,7 +166,10 @@ def as_float(value: object, name: str, kind: str = "a float") -> float:
         return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be {kind}, got {type(value).__name__}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond the range of floats
+        return math.inf if cast(Any, value) > 0 else -math.inf
 
 
 def require_positive_int(value: object, name: str) -> int:
@@ -173,6 +177,8 @@ def require_positive_int(value: object, name: str) -> int:
     number = as_int(value, name)
     if number < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
+    if number >= 1 << 63:
+        raise ValueError(f"{name} must be below 2^63, got {value}")
     return number
 
 
@@ -241,7 +247,7 @@ def require_positions(perm: Tensor, name: str, n_positions: int | None = None) -
     n = items if n_positions is None else require_non_negative_int(n_positions, "n_positions")
     if not can_read_values(perm) or perm.numel() == 0:
         return n, False
-    places = perm.sort(-1).values
+    places = perm.sort(-1).values.long()
     if items == n and _is_complete(places):
         return n, True
     _require_different(places, name, f"every index 0..{n - 1}", n)
@@ -263,7 +269,7 @@ def require_partial_perm(perm: Tensor, name: str) -> None:
     """Refuse everything but an integer tensor of different positions, -1 standing for none."""
     _require_indices(perm, name)
     if can_read_values(perm) and perm.numel() > 0:
-        _require_different(perm.sort(-1).values, name, "every index", torch.inf)
+        _require_different(perm.sort(-1).values.long(), name, "every index", torch.inf)
 
 
 def as_sample_shape(sample_shape: SampleShape, name: str = "sample_shape") -> torch.Size:

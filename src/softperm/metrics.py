@@ -59,7 +59,7 @@ def kendall_tau(
     places = perm.gather(-1, invert_permutation(target))  # predicted places, in the true order
     inversions = torch.zeros(places.shape[:-1], dtype=torch.int64, device=places.device)
     for i in range(n - 1):  # a loop over items keeps memory at O(n) per permutation
-        inversions += (places[..., i + 1 :] < places[..., i : i + 1]).sum(-1)
+        inversions = inversions + (places[..., i + 1 :] < places[..., i : i + 1]).sum(-1)
     return 1 - 4 * inversions.to(torch.get_default_dtype()) / (n * (n - 1))
 
 

@@ -123,3 +123,8 @@ def test_errors(arguments: dict[str, Any], error: type[Exception], message: str)
 def test_wrong_items(shape: tuple[int, ...], dim: int) -> None:
     with pytest.raises(ValueError, match=rf"x must have 6 items in dimension {dim}, got shape"):
         LearnedPermutation(6)(torch.zeros(shape), dim)
+
+
+def test_dtypes_are_promoted_under_autocast() -> None:
+    with torch.autocast("cpu"):
+        assert LearnedPermutation(4)(torch.randn(2, 4)).dtype == torch.float32

@@ -94,6 +94,10 @@ def errors() -> None:
     refused("must be the same on all processes", x, n_iters=5 if first else 6)
     refused("must be the same on all processes", x[:, :2] if first else x)
     refused(f"same total, got {3 * world} and 4", x, row_sums=1.0)
+    uneven = torch.tensor([0.5, 1.5, 1.0, 1.0])
+    refused("must be the same on all processes", x, col_sums=uneven if first else 1.0)
+    other = {"row_sums": 1.0, "col_sums": None} if first else {"col_sums": 1.0}
+    refused("must be the same on all processes", x, **other)
     x[:, 1] = -torch.inf
     refused("a column of -inf alone on all", x)
 

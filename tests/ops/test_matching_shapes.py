@@ -296,3 +296,16 @@ def test_no_wrong_score_is_missed(dtype: torch.dtype, shape: tuple[int, int]) ->
                     matching(y, n_cols=n_cols)
             else:
                 matching(y, n_cols=n_cols)
+
+
+@pytest.mark.parametrize("low", [-1e39, torch.finfo(torch.float64).min])
+def test_unmatched_beyond_the_range_of_the_scores(low: float) -> None:
+    x = torch.tensor([[-3e38, -1.0], [-2.0, -3e38], [-5.0, -5.0]])
+    wanted = [1, 0, -1]
+    for alone in (low, torch.tensor(low, dtype=torch.float64)):
+        assert matching(x, unmatched=alone).tolist() == wanted
+        assert matching(x, unmatched=alone, n_rows=3).tolist() == wanted
+        assert matching_list([x], unmatched=[alone])[0].tolist() == wanted
+        assert matching(x, unmatched=-alone).tolist() == [-1, -1, -1]
+    with pytest.raises(ValueError, match="unmatched must be finite"):
+        matching(x, unmatched=torch.inf, n_rows=2)

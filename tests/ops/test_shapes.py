@@ -269,3 +269,44 @@ def test_large_scores_and_low_temperature(name: str, scale: float, tau: float) -
     torch.testing.assert_close(logs, wanted, atol=1e-9 * scale / tau, rtol=1e-9)
     grads = torch.autograd.grad(weighted(sinkhorn(scale * x, tau, **given)), wanting)
     assert all(bool(grad.isfinite().all()) for grad in grads)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (40, 5, 7), (2, 30, 70)])
+@pytest.mark.parametrize("spread", [8.0, 40.0])
+def test_sums_of_very_different_size(
+    spread: float, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    x = (30 * references.matrices(shape, seed=3)).to(dtype)
+    r, c = (
+        (spread / 2 * references.matrices((*shape[:-2], k), seed=k)).softmax(-1) for k in shape[-2:]
+    )
+    found, wanted = x.clone().requires_grad_(), x.double().requires_grad_()
+    weights = references.matrices(shape, seed=9).to(dtype)
+    log_S = log_sinkhorn(found, row_sums=r, col_sums=c)
+    expected = references_shapes.log_any_shape(wanted, 1.0, 20, row_sums=r, col_sums=c)
+    torch.testing.assert_close(log_S, expected.to(dtype))
+    S = sinkhorn(x, row_sums=r, col_sums=c)
+    torch.testing.assert_close(S.sum(-2).double(), c, rtol=1e-5, atol=1e-37)
+    (dx,) = torch.autograd.grad((log_S * weights).sum(), found)
+    (d_wanted,) = torch.autograd.grad((expected * weights).sum(), wanted)
+    torch.testing.assert_close(dx, d_wanted.to(dtype), atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-30, 1e-42])
+def test_tiny_sums(size: float) -> None:
+    x = torch.tensor([[0.0, -100.0], [0.0, -60.0]])
+    found = log_sinkhorn(x, row_sums=size, col_sums=size)
+    wanted = references_shapes.log_any_shape(x, 1.0, 20, row_sums=size, col_sums=size)
+    torch.testing.assert_close(found, wanted.float())
+
+
+def test_tiny_sums_hide_no_wrong_score() -> None:
+    x = torch.zeros(2, 2)
+    x[0] = -torch.inf
+    tiny = torch.tensor([1e-9, 1.0])
+    with pytest.raises(ValueError, match="a row of -inf alone"):
+        sinkhorn(x, row_sums=tiny, col_sums=tiny.sum() / 2)
+    x[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="got NaN"):
+        sinkhorn(x, row_sums=1e-25)

@@ -442,3 +442,34 @@ def test_values_without_an_answer_are_refused_on_every_path(
     x[0, 2] = -torch.inf
     with pytest.raises(ValueError, match="got a row of -inf"):
         sinkhorn(x.requires_grad_(requires_grad), **options)
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e6])
+def test_the_gradient_of_tau_does_not_feel_an_offset(offset: float) -> None:
+    x, weights = references.matrices((2, 5, 5)).float()
+    x = (x * 64).round() / 64 + offset  # exact in float32
+
+    def slope(x: Tensor) -> Tensor:
+        tau = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+        (grad,) = torch.autograd.grad((sinkhorn(x, tau) * weights.to(x)).sum(), tau)
+        return grad
+
+    torch.testing.assert_close(slope(x), slope((x - offset).double()), rtol=1e-4, atol=1e-5)
+
+
+def test_a_forbidden_pair_where_the_default_device_is_another() -> None:
+    x = torch.zeros(3, 3)
+    x[0, 0] = -torch.inf
+    wanted = sinkhorn(1e5 * x, 1e-3)
+    torch.set_default_device("meta")
+    try:
+        found = sinkhorn(1e5 * x, 1e-3)
+    finally:
+        torch.set_default_device(None)
+    assert torch.equal(found, wanted)
+
+
+def test_the_gradient_of_empty_matrices_has_a_gradient() -> None:
+    x = torch.zeros(2, 0, 0, requires_grad=True)
+    (grad,) = torch.autograd.grad(sinkhorn(x).sum(), x, create_graph=True)
+    assert grad.shape == x.shape

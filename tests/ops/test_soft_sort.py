@@ -139,3 +139,16 @@ def test_errors(
 ) -> None:
     with pytest.raises(error, match=message):
         function(**({"x": torch.zeros(3)} | arguments))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_the_whole_range_of_a_dtype(dtype: torch.dtype) -> None:
+    highest = torch.finfo(dtype).max
+    x = torch.tensor([-highest, 0, highest], dtype=dtype)
+    torch.testing.assert_close(soft_rank(x), soft_rank(torch.tensor([-1.0, 0, 1], dtype=dtype)))
+
+
+def test_empty_lists_have_a_gradient() -> None:
+    x = torch.zeros(2, 0, requires_grad=True)
+    (grad,) = torch.autograd.grad(soft_rank(x).sum(), x, create_graph=True)
+    assert grad.shape == (2, 0)

@@ -98,8 +98,8 @@ def _backward(
     how = Settings(n_iters, tol, log, backend)
     given = _problem(x, tau, log_rows, log_columns)
     dx, *d_sums = _kernel(x, backend).backward(grad.to(x.dtype), given, iters, how)
-    lines = (x[..., 0], x[..., 0, :])
-    zeros = (torch.zeros_like(line, dtype=tau.dtype) for line in lines)
+    lines = (x.shape[:-1], x.shape[:-2] + x.shape[-1:])
+    zeros = (x.new_zeros(line, dtype=tau.dtype) for line in lines)
     d_rows, d_columns = (z if d is None else d for d, z in zip(d_sums, zeros, strict=True))
     return dx, d_rows, d_columns
 
@@ -135,7 +135,14 @@ def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]
 
 
 def tau_gradient(dx: Tensor, x: Tensor, tau: Tensor) -> Tensor:
-    """From d/dx to d/dtau: f depends on x / tau alone, so tau df/dtau = - sum x df/dx."""
+    """From d/dx to d/dtau: f depends on x / tau alone, so tau df/dtau = - sum x df/dx.
+
+    The first step takes any offset from a row, so df/dx sums to 0 along it but for rounding, which
+    an offset would multiply.
+    """
+    if x.numel():
+        offset = x.amax(-1, keepdim=True)
+        x = x - offset.masked_fill(offset.isneginf(), 0)
     products: Tensor = dx.to(tau.dtype) * x.masked_fill(x.isneginf(), 0)
     return -products.sum((-2, -1)) / tau
 

@@ -66,7 +66,7 @@ class Sinkhorn(_Iteration):
     r"""`softperm.sinkhorn` as a module, with the same arguments.
 
     A tensor that is given becomes a buffer; a `torch.nn.Parameter` is learnt, as slack often is.
-    `tau` may be changed between calls: ``module.tau = 0.5``.
+    `tau` may be changed between calls: ``module.tau = 0.5``; a tensor by another tensor.
 
     Arguments:
         tau: As in `sinkhorn`.
@@ -130,7 +130,7 @@ class GumbelSinkhorn(_Iteration):
     `hard` or `hard_in_eval` the matching.
 
     Arguments:
-        tau: As in `sinkhorn`; may be changed between calls: ``module.tau = 0.5``.
+        tau: As in `sinkhorn`; may be changed between calls, as that of `Sinkhorn`.
         n_iters: As in `sinkhorn`.
         noise_scale: As in `gumbel_sinkhorn`.
         hard: As in `gumbel_sinkhorn`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from softperm._apply import without_autocast
 from softperm._checks import (
     as_int,
     require_noise_scale,
@@ -120,7 +121,8 @@ class LearnedPermutation(nn.Module):
         P = self.soft(generator)
         dtype = torch.promote_types(P.dtype, x.dtype)
         blocks = x.movedim(dim, -1).unflatten(-1, P.shape[:2]).to(dtype)
-        y = torch.einsum("...ki,kij->...kj", blocks, P.to(dtype))
+        with without_autocast(x):
+            y = torch.einsum("...ki,kij->...kj", blocks, P.to(dtype))
         return y.flatten(-2).movedim(-1, dim)
 
     def extra_repr(self) -> str:

@@ -130,18 +130,31 @@ def _for_each(size: int | Tensor | None, batch: torch.Size, device: torch.device
     return torch.as_tensor(size, device=device).expand(batch)
 
 
+def in_range(unmatched: float | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Scores of staying alone; those beyond the range of the dtype are as good as its ends."""
+    limits = torch.finfo(dtype)
+    if isinstance(unmatched, Tensor):
+        given = unmatched.detach()
+        if given.dtype == torch.float64 and dtype == torch.float32:
+            given = given.where(given.isinf(), given.clamp(limits.min, limits.max))
+        return given.to(device, dtype)
+    if abs(unmatched) < torch.inf:
+        unmatched = min(max(unmatched, limits.min), limits.max)
+    return torch.tensor(unmatched, dtype=dtype, device=device)
+
+
 def _expand(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> tuple[Any, ...]:
     """All arguments with the batch dimensions that they broadcast to."""
     m, n = x.shape[-2:]
     batch = matching_batch(x, unmatched, n_rows, n_cols)
     sizes = [_for_each(k, batch, x.device) for k in (n_rows, n_cols)]
     if unmatched is not None:
-        alone = torch.as_tensor(unmatched, dtype=working_dtype(x), device=x.device)
-        unmatched = alone.detach().expand(*batch, m)
+        alone = in_range(unmatched, working_dtype(x), x.device)
         if n_rows is not None:
             rows = side(m, sizes[0], x.device)
-            unmatched = rows.keep(unmatched, 0.0)
-            require_finite(unmatched, "unmatched")
+            alone = rows.keep(alone.expand(*batch, m), 0.0)
+            require_finite(alone, "unmatched")
+        unmatched = alone.expand(*batch, m)
     return x if x.shape[:-2] == batch else x.expand(*batch, m, n), unmatched, *sizes
 
 

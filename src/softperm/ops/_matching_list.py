@@ -12,7 +12,12 @@ from softperm._checks import require_float_matrix, shape_of
 from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm.kernels import dispatch
-from softperm.ops._matching import refuse_infeasible, require_below_infinity, working_dtype
+from softperm.ops._matching import (
+    in_range,
+    refuse_infeasible,
+    require_below_infinity,
+    working_dtype,
+)
 from softperm.ops._sizes import require_broadcast, require_finite, require_number_or_tensor
 
 
@@ -82,8 +87,7 @@ def _check_unmatched(unmatched: Any, scores: list[Tensor]) -> list[Tensor]:
         require_number_or_tensor(given, name)
         require_broadcast(given, name, (m,), "rows")
         require_finite(given, name)
-        alone = torch.as_tensor(given, dtype=matrix.dtype, device=matrix.device)
-        found.append(alone.detach().expand(m))
+        found.append(in_range(given, matrix.dtype, matrix.device).expand(m))
     return found
 
 

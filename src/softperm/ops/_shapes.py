@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softperm._checks import broadcast_batch, common_shape, first_index
+from softperm._checks import as_float, broadcast_batch, common_shape, first_index
 from softperm._torch import can_read_values
 from softperm.kernels.reference import Problem, working_dtype
 from softperm.ops._sizes import (
@@ -84,6 +84,13 @@ class Cut(NamedTuple):
         return torch.where(self.counted, out, -torch.inf if log else 0.0)
 
 
+def _require_in_range(value: float | Tensor, name: str, x: Tensor) -> None:
+    """Refuse a number that becomes infinite in the dtype in which the scores are computed."""
+    highest = torch.finfo(torch.float64 if x.dtype == torch.float64 else torch.float32).max
+    if not isinstance(value, Tensor) and abs(value) > highest:
+        raise ValueError(f"{name} must lie within {highest:g}, the range of float32, got {value}")
+
+
 def check_shape(log_alpha: Tensor, shape: Shape) -> None:
     """Refuse what does not fit the matrices, or not together."""
     batch, m, n = log_alpha.shape[:-2], log_alpha.shape[-2], log_alpha.shape[-1]
@@ -100,6 +107,7 @@ def check_shape(log_alpha: Tensor, shape: Shape) -> None:
         require_number_or_tensor(shape.slack, "slack")
         require_broadcast(shape.slack, "slack", batch)
         require_finite(shape.slack, "slack")
+        _require_in_range(shape.slack, "slack", log_alpha)
     if shape.n_rows is not None:
         check_size(shape.n_rows, "n_rows", m, batch)
     if shape.n_cols is not None:
@@ -137,7 +145,7 @@ def line_sums(
     if isinstance(given, Tensor):
         sums = given.to(x.device, working_dtype(x))
     else:
-        sums = torch.tensor(float(given), dtype=working_dtype(x), device=x.device)
+        sums = torch.tensor(as_float(given, name), dtype=working_dtype(x), device=x.device)
     sums = lines.keep(sums.expand(*batch, lines.length), 1.0)
     if can_read_values(sums) and not bool(((sums > 0) & sums.isfinite()).all()):
         _refuse_sum(float(sums[~((sums > 0) & sums.isfinite())][0]), name)
@@ -184,8 +192,8 @@ def _numbers(
     if not can_read_values(x) or not x.numel():  # sizes may be symbols, or 0
         return None
     for name, given in (("row_sums", r), ("col_sums", c)):
-        if given is not None and not 0 < given < torch.inf:
-            _refuse_sum(given, name)
+        if given is not None and not 0 < as_float(given, name) < torch.inf:
+            _refuse_sum(as_float(given, name), name)
     if r is None:
         assert c is not None
         r = c * n / m

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from softperm._checks import FLOAT_DTYPES, INDEX_DTYPES, common_shape, shape_of
+from softperm._checks import FLOAT_DTYPES, INDEX_DTYPES, as_float, common_shape, shape_of
 from softperm._torch import can_read_values
 
 
@@ -16,7 +17,7 @@ def require_number_or_tensor(value: object, name: str) -> None:
     if isinstance(value, Tensor):
         if value.dtype not in FLOAT_DTYPES:
             raise TypeError(f"{name} must be a float or a floating tensor, got dtype {value.dtype}")
-    elif isinstance(value, bool) or not isinstance(value, int | float):
+    elif isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a float or a floating tensor, got {type(value).__name__}")
 
 
@@ -40,7 +41,7 @@ def require_broadcast(value: object, name: str, wanted: tuple[int, ...], lines: 
 def require_finite(value: float | Tensor, name: str) -> None:
     """Refuse NaN and infinities, where they can be seen."""
     if not isinstance(value, Tensor):
-        if not abs(value) < float("inf"):
+        if not abs(as_float(value, name)) < float("inf"):
             raise ValueError(f"{name} must be finite, got {value}")
     elif can_read_values(value) and not bool(value.isfinite().all()):
         raise ValueError(f"{name} must be finite, got NaN or infinity in shape {shape_of(value)}")
@@ -55,10 +56,10 @@ def check_size(size: object, name: str, length: int, batch_shape: torch.Size) ->
         if not can_read_values(size) or size.numel() == 0:
             return
         low, high = (int(extreme) for extreme in size.aminmax())
-    elif isinstance(size, bool) or not isinstance(size, int):
+    elif isinstance(size, bool) or not isinstance(size, Integral):
         raise TypeError(f"{name} must be an int or an integer tensor, got {type(size).__name__}")
     else:
-        low = high = size
+        low = high = int(size)
     if low < 0 or high > length:
         wrong = low if low < 0 else high
         raise ValueError(f"{name} must lie in 0..{length}, the size of log_alpha, got {wrong}")

@@ -15,7 +15,9 @@ from softperm.ops._sinkhorn import sinkhorn
 def standardise(x: Tensor) -> Tensor:
     r"""Lists (\*, n) with mean 0 and standard deviation 1; 0 where all numbers are equal."""
     # Shift and scale cancel out, so neither needs a gradient. Differences of close numbers are
-    # exact, so the offset of a list costs no digits; squares of numbers up to 1 stay in range.
+    # exact, so the offset of a list costs no digits. In range are differences of halves, and the
+    # squares of numbers up to 1.
+    x = x / 2
     distance = x - x.detach().amin(-1, keepdim=True)
     width = distance.detach().amax(-1, keepdim=True)
     equal = width < torch.finfo(x.dtype).tiny
@@ -109,9 +111,12 @@ def soft_rank(
     descending: bool = False,
     dim: int = -1,
 ) -> Float[Tensor, "*shape"]:
-    r"""Compute the soft rank of every number in its list, from 0 to n - 1.
+    r"""Compute the soft rank of every number in its list.
 
     .. math:: r_i = \sum_j P_{ij}\, j, \quad P \text{ as in `soft\_sort`}
+
+    Ranks lie between 0 and n - 1 where the rows of P sum to 1. The lower the temperature, the more
+    iterations that takes; columns sum to 1 after any number.
 
     Arguments and errors are those of `soft_sort`.
 

@@ -48,8 +48,9 @@ def _agree(error: Exception | None, same: object, x: Tensor, group: Group) -> No
         raise ValueError("an argument is wrong on another process of the group: see its error")
     if highest != -minus_lowest:
         raise ValueError(
-            "log_alpha's batch dimensions, columns and dtype, tau, n_iters and tol must be the "
-            f"same on all processes of the group, got {same} here"
+            "log_alpha's batch dimensions, columns and dtype, tau, n_iters, tol and col_sums must "
+            f"be the same on all processes of the group, got {same} here, with whether row_sums is "
+            f"left out, and a checksum of col_sums"
         )
 
 
@@ -82,6 +83,13 @@ def _sums(x: Tensor, shape: Shape) -> tuple[Tensor | None, Tensor | None] | Exce
     return rows, columns
 
 
+def _of_columns(sums: tuple[Tensor | None, Tensor | None] | Exception) -> int | None:
+    """A checksum of the wanted column sums, which are the same for all processes."""
+    if isinstance(sums, Exception) or sums[1] is None:
+        return None
+    return crc32(sums[1].detach().contiguous().cpu().numpy().tobytes())
+
+
 def _marginals(
     rows: Tensor | None, columns: Tensor | None, x: Tensor, shape: Shape, group: Group
 ) -> tuple[Tensor, Tensor]:
@@ -110,8 +118,8 @@ def solve(
     processes = Group(group)
     sums = _sums(x, shape)
     error = sums if isinstance(sums, Exception) else _wrong_values(x.detach(), tau)
-    same = (tuple(x.shape[:-2]), x.shape[-1], str(x.dtype), tau, how.n_iters, how.tol)
-    _agree(error, same, x, processes)
+    numbers = (tuple(x.shape[:-2]), x.shape[-1], str(x.dtype), tau, how.n_iters, how.tol)
+    _agree(error, (*numbers, shape.row_sums is None, _of_columns(sums)), x, processes)
     assert not isinstance(sums, Exception)
     log_rows, log_columns = _marginals(*sums, x, shape, processes)
     allowed = (x.detach() > -torch.inf).any(-2).to(torch.float32)

@@ -51,6 +51,7 @@ template <class T, class W, bool LANES> struct Layout {
     T *out, *dx;
     Arena& arena = thread_arena();
     W *acc, *of_rows, *of_columns;             // column sums of every chunk; wanted sums or their logarithms
+    V least_sum = splat<V>(1);                 // the smallest wanted sum, or 1
     W *as = nullptr, *bs = nullptr;            // scalings of rows and columns of the last `depth` steps
     int64_t depth = 2;
     double error = INFINITE;                   // the last that was looked at to see whether to stop
@@ -136,18 +137,24 @@ template <class T, class W, bool LANES> struct Layout {
     }
 
     // The wanted sums, with 0 for padding; or their logarithms.
-    void read_sums(bool logarithms) const {
+    void read_sums(bool logarithms) {
         using D = Native<double>;
         auto read = [&](const double* logs, int64_t lines, W* to, int64_t size) {
             std::fill(to, to + lines * RN, W(logarithms ? 0 : 1));
             std::fill(to + lines * RN, to + size, W(logarithms ? -INFINITE : 0));
-            for (int64_t l = 0; l < RN && logs; ++l)
+            for (int64_t l = 0; l < RN && logs; ++l) {
+                D least{};
                 for (int64_t k = 0; k < lines; k += SIZE<D>) {
                     const int64_t left = lines - k;
                     D v = load_up_to<D>(logs + (first + std::min(l, count - 1)) * lines + k, left, 0);
+                    least = minimum(least, v == -INFINITE ? D{} : v);
                     if (!logarithms) v = exp(v);
                     for (int q = 0; q < SIZE<D> && q < left; ++q) to[(k + q) * RN + l] = W(v[q]);
                 }
+                const V all = splat<V>(W(std::exp(-largest(-least))));
+                if (LANES) least_sum[l] = std::min(least_sum[l], all[0]);
+                else least_sum = minimum(least_sum, all);
+            }
         };
         read(w.log_rows, m, of_rows, a_size + N);
         read(w.log_columns, n, of_columns, b_size);

@@ -1,10 +1,11 @@
 // Sinkhorn by scalings: for all but the lowest temperatures.
 //
 // With X = log_alpha / tau and K = exp(X - row maximum) the iterate is S_ij = a_i K_ij b_j. Only the
-// scalings change: one pass over K does a row and a column step. Entries of K that underflow cannot be
-// noticed as long as the scalings stay small enough; where they do not, the kernel says so. The reverse
-// pass needs the scalings of every step, and works on S with scalings relative to the last ones, or,
-// where K is float64 and S is not (entries of S may underflow that mattered before), on K itself.
+// scalings change: one pass over K does a row and a column step. What underflows, in K or times a
+// scaling, cannot be noticed as long as the scalings stay small enough, compared with the smallest wanted
+// sum; where they do not, the kernel says so. The reverse pass needs the scalings of every step, and
+// works on S with scalings relative to the last ones, or, where K is float64 and S is not (entries of S
+// may underflow that mattered before), on K itself.
 #pragma once
 
 #include "layout.hpp"
@@ -185,6 +186,7 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
         safe = this->rates() < W(LARGEST); // beyond, differences between subnormal scores matter
         for (int64_t j = 0; j < b_size; j += N) store(B(0) + j, load<V>(of_columns + j) > 0 ? splat<V>(1) : V{});
         exponentials(A(0), B(0));
+        const V least = W(LARGEST) * this->least_sum;
         const W* wanted = of_rows;
         auto scaling = [wanted](V r, int64_t i) INLINE_LAMBDA { return load<V>(wanted + i) / maximum(r, splat<V>(TINY<W>)); };
         for (int64_t t = 0; t < w.n_iters; ++t) {
@@ -199,7 +201,7 @@ template <class T, class W, bool LANES> struct Scalings : Layout<T, W, LANES> {
             }
             most_a = maximum(most_a, over_chunks(b_size));
             most_b = maximum(most_b, this->sum(sum_b));
-            safe &= most_a * most_b <= W(LARGEST);
+            safe &= (1 + most_a) * (1 + most_b) <= least;
             if ((!LANES || t % 4 == 3) && few(safe)) {
                 safe = IntVec<V>{}; // the engine that has to do the others takes these along
                 return t + 1;

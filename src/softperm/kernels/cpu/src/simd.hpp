@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 #define INLINE inline __attribute__((always_inline))
@@ -158,7 +159,8 @@ template <int DEGREE = 0, class V> INLINE V exp(V x) {
     constexpr int degree = DEGREE ? DEGREE : L::degree;
     V p = splat<V>(inverse_factorials[degree]);
     for (int d = degree - 1; d >= 0; --d) p = p * r + inverse_factorials[d];
-    IntVec<V> power = (bits<IntVec<V>>(shifted) << L::mantissa) + bits<IntVec<V>>(splat<V>(1));
+    using U = Vec<std::make_unsigned_t<Element<IntVec<V>>>, SIZE<V>>; // which may overflow
+    const U power = (bits<U>(shifted) << L::mantissa) + bits<U>(splat<V>(1));
     p = p * bits<V>(power);
     return x < L::low ? V{} : p;
 }
