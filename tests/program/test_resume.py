@@ -11,6 +11,7 @@ from PIL import Image
 
 from softperm._lock import locked
 from softperm.program.cli import main
+from softperm.program.settings import JigsawConfig
 from softperm.program.training import trainer
 from softperm.program.training.run import Run
 from tests.program.support import error_line
@@ -169,3 +170,23 @@ def test_a_number_of_pictures_that_is_none_is_refused(
     capsys.readouterr()
     assert main(begun) == 1
     assert "cannot read model.json: n_train must be an int, got 'many'" in error_line(capsys)
+
+
+def test_a_run_finds_its_pictures_from_another_folder(
+    begun: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("config.yaml").write_text("data: pictures\n")
+    assert main([*begun, "--config", "config.yaml"]) == 0  # the same folder, as it was typed
+    assert main([*begun, "--data", "./pictures/../pictures"]) == 0
+    Path("elsewhere/pictures").mkdir(parents=True)  # not those of the run
+    monkeypatch.chdir("elsewhere")
+    assert main(["evaluate", "../run", "--device", "cpu"]) == 0
+    capsys.readouterr()
+    assert main(["train", "jigsaw", "--out", "../run", "--resume", "--data", "pictures"]) == 1
+    assert "a resumed run keeps its settings: data was" in error_line(capsys)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_names_of_data_are_no_folders(name: str) -> None:
+    Path(name).mkdir()
+    assert JigsawConfig(data=name).data == name
