@@ -331,6 +331,29 @@ def test_the_installed_command_shows_no_traceback() -> None:
     assert done.stderr.count("\n") == 1
 
 
+def with_closed(streams: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The installed command, started by a shell that closes some of the standard streams."""
+    command = ["sh", "-c", f'exec "$0" "$@" {streams}', str(SOFTPERM), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell of Unix")
+@pytest.mark.parametrize("streams", [">&-", "<&- >&- 2>&-"])
+def test_a_run_is_trained_where_the_output_is_closed(streams: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    sizes = ("--n_items", "3", "--train_lists", "40", "--test_lists", "10", "--epochs", "1")
+    done = with_closed(streams, "train", "sorting", *sizes, "--device", "cpu", "--out", out)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(Run(out).read_metrics()) == 1
+    assert (out / "temperatures.png").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell of Unix")
+def test_the_line_of_an_error_is_no_output(tmp_path: Path) -> None:
+    done = with_closed("2>&-", "evaluate", tmp_path / "nothing-here")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
 def test_wrong_pictures_and_folders(
     run: Path, tmp_path: Path, picture: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
