@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +99,24 @@ def test_evaluate_prints_every_metric(run: Path, capsys: pytest.CaptureFixture[s
     row = Run(run).read_metrics()[-1]
     assert all(values[name] == pytest.approx(row[name], abs=6e-5) for name in values)
     assert "up to identical pieces" in printed
+
+
+def test_metrics_are_printed_where_pictures_cannot_be_drawn(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "damaged")
+    damaged = tmp_path / "damaged" / "metrics.csv"
+    damaged.write_text("epoch\n1\n")
+    row = Run(run).read_metrics()[-1]
+    capsys.readouterr()
+    assert main(["evaluate", str(damaged.parent)]) == 1
+    printed = capsys.readouterr()
+    assert f"softperm: error: {damaged} must have a column loss" in printed.err
+    assert re.search(rf"kendall_tau \W+ {row['kendall_tau']:.4f} ", printed.out)
+    assert main(["evaluate", str(damaged.parent), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["kendall_tau"] == pytest.approx(row["kendall_tau"])
+    assert found["pictures"] == []
 
 
 def test_solve_writes_the_pictures(run: Path, picture: Path, tmp_path: Path) -> None:
