@@ -329,6 +329,25 @@ BAD = [
 ]
 
 
+# What an unset variable of the shell leaves of "$FOLDER".
+BAD += [
+    ([*command.split(), *rest, f"--{option}", ""], f"--{option}: must be a path, got an empty one")
+    for command, rest, options in [
+        ("train jigsaw", ["--data", "digits"], ["out", "config"]),
+        ("train neurons", [], ["out"]),
+        ("solve", ["mnist-2x2", "x.png"], ["out"]),
+        ("scramble", ["x.png"], ["out"]),
+        ("reproduce jigsaw", [], ["out", "docs", "data"]),
+        ("reproduce neurons", [], ["out", "data"]),
+    ]
+    for option in options
+]
+BAD += [
+    (["evaluate", ""], "RUN: must be a path, got an empty one"),
+    (["scramble", ""], "IMAGE: must be a path, got an empty one"),
+]
+
+
 @pytest.mark.parametrize(("arguments", "name"), BAD, ids=[" ".join(a) or "none" for a, _ in BAD])
 def test_wrong_arguments_get_one_line(
     arguments: list[str],
