@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -414,6 +415,15 @@ def test_dashes_are_as_good_as_underscores(
     for spelling in ("--n-iters", "--n_iters"):
         assert main(["train", "jigsaw", spelling, "7", "--print-config"]) == 0
         assert "n_iters: 7" in capsys.readouterr().out.splitlines()
+
+
+def test_two_dashes_end_the_options(picture: Path, tmp_path: Path) -> None:
+    picture.rename(tmp_path / "--two.png")
+    with contextlib.chdir(tmp_path):
+        assert main(["scramble", "--pieces", "2", "--", "--two.png"]) == 0
+        assert main(["solve", "mnist-2x2", "--out", "o", "--", "--two.png", "--two.png"]) == 0
+    assert (tmp_path / "scrambled" / "--two-scrambled.png").exists()
+    assert (tmp_path / "o" / "--two-2-restored.png").exists()
 
 
 @pytest.mark.parametrize(
