@@ -417,6 +417,12 @@ def test_dashes_are_as_good_as_underscores(
         assert "n_iters: 7" in capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.parametrize("number", ["-1e3", "-1E+3", "-1.e3", "-.1e4", "-1000", "-1000.0"])
+def test_negative_numbers_are_no_options(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "sorting", "--low", number, "--high", "0", "--print_config"]) == 0
+    assert "low: -1000.0" in capsys.readouterr().out.splitlines()
+
+
 def test_two_dashes_end_the_options(picture: Path, tmp_path: Path) -> None:
     picture.rename(tmp_path / "--two.png")
     with contextlib.chdir(tmp_path):

@@ -14,6 +14,7 @@ from softperm._suggest import did_you_mean
 from softperm.program.schema import from_text
 
 _WIDEST = 100
+_NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -55,6 +56,7 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
         )
         self._positionals.title = "arguments"
+        self._negative_number_matcher = _NEGATIVE  # that of argparse knows no exponents
         self.settings: dict[str, Any] = {}  # name: its type
 
     def error(self, message: str) -> NoReturn:
