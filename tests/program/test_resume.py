@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from softperm._lock import locked
 from softperm.program.cli import main
@@ -110,6 +112,27 @@ def test_a_config_file_may_hold_numbers_as_people_write_them() -> None:
     assert main([*SORT, "--config", "config.yaml", "--device", "cpu", "--out", "run"]) == 0
     task, config = Run(Path("run")).settings()
     assert (config.lr, task.tau) == (1e-3, 1.0)
+
+
+def test_what_was_deleted_of_a_finished_run_is_written_again() -> None:
+    assert main([*SHORT, "--out", "run"]) == 0
+    weights, metrics = Path("run/model.safetensors"), Path("run/metrics.csv")
+    tensors, table = load_file(weights), metrics.read_bytes()
+    weights.unlink()
+    metrics.unlink()
+    assert main(["train", "sorting", "--out", "run", "--resume"]) == 0
+    written = load_file(weights)
+    assert written.keys() == tensors.keys()
+    assert all(torch.equal(written[name], tensors[name]) for name in tensors)
+    assert metrics.read_bytes() == table
+
+
+def test_weights_that_are_missing_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SHORT, "--out", "run"]) == 0
+    Path("run/model.safetensors").unlink()
+    capsys.readouterr()
+    assert main(["evaluate", "run"]) == 1
+    assert "run has no trained weights: model.safetensors is not there" in error_line(capsys)
 
 
 def paint(number: int) -> None:

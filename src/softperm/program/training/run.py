@@ -243,7 +243,10 @@ class Run:
             ValueError: there are none yet, or they do not fit `net`.
         """
         if not self.weights_file.exists():
-            raise ValueError(f"{self.folder} has no trained weights yet: no epoch was finished")
+            raise ValueError(
+                f"{self.folder} has no trained weights: {self.weights_file.name} is not there; "
+                f"softperm train --resume writes it"
+            )
         try:
             weights = read_tensors(self.weights_file, checked=False)[0]
             net.load_state_dict(weights, assign=assign)
