@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,15 @@ def test_curves_show_every_epoch() -> None:
     drawn = {line.get_label(): list(line.get_ydata()) for line in errors.lines}
     assert drawn["1 - kendall_tau"] == [0.0] * 3
     assert drawn["prop_any_wrong"] == [0.5] * 3
+
+
+@pytest.mark.parametrize("losses", [[0.0], [0.0, 0.0], [2.0, 0.0]])
+def test_losses_of_zero_are_drawn_without_a_warning(losses: list[float], tmp_path: Path) -> None:
+    others = {"kendall_tau": 1.0, "prop_wrong": 0.0, "prop_any_wrong": 0.0}
+    rows = [{"epoch": float(e), "loss": loss, **others} for e, loss in enumerate(losses, 1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save(plot_curves(rows), tmp_path / "curves.png")
 
 
 def test_saved_pictures_open_and_leave_no_other_file(tmp_path: Path) -> None:

@@ -133,8 +133,11 @@ def plot_curves(rows: list[dict[str, float]]) -> Figure:
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in rows]
-    left.plot(epochs, [row["loss"] for row in rows], marker=".", color="tab:gray")
-    left.set(title="training loss", xlabel="epoch", yscale="log")
+    losses = [row["loss"] for row in rows]
+    left.plot(epochs, losses, marker=".", color="tab:gray")
+    left.set(title="training loss", xlabel="epoch")
+    if any(loss > 0 for loss in losses):  # a logarithmic axis has no room for 0 alone
+        left.set_yscale("log")
     errors = {
         "prop_any_wrong": [row["prop_any_wrong"] for row in rows],
         "prop_wrong": [row["prop_wrong"] for row in rows],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 import struct
 import tracemalloc
 from collections.abc import Iterator
@@ -189,6 +190,17 @@ def test_images_must_have_three_dimensions(files: dict[str, bytes], tmp_path: Pa
     files[NAMES[0]] = files[NAMES[1]]
     with pytest.raises(ValueError, match=r"train-images.* must hold images .* got shape \(5,\)"):
         load_mnist(write(files, tmp_path))
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3), (3, 0, 3)])
+def test_test_images_must_be_there_and_have_pixels(
+    shape: tuple[int, ...], files: dict[str, bytes], tmp_path: Path
+) -> None:
+    files[NAMES[2]] = idx(np.zeros(shape, np.uint8))
+    files[NAMES[3]] = idx(np.zeros(shape[0], np.uint8))
+    words = "t10k-images.* must hold images with pixels, .* got shape " + re.escape(str(shape))
+    with pytest.raises(ValueError, match=words):
+        load_mnist_test(write(files, tmp_path))
 
 
 def test_environment_names_the_folder(

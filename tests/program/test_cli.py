@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +100,24 @@ def test_evaluate_prints_every_metric(run: Path, capsys: pytest.CaptureFixture[s
     row = Run(run).read_metrics()[-1]
     assert all(values[name] == pytest.approx(row[name], abs=6e-5) for name in values)
     assert "up to identical pieces" in printed
+
+
+def test_metrics_are_printed_where_pictures_cannot_be_drawn(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "damaged")
+    damaged = tmp_path / "damaged" / "metrics.csv"
+    damaged.write_text("epoch\n1\n")
+    row = Run(run).read_metrics()[-1]
+    capsys.readouterr()
+    assert main(["evaluate", str(damaged.parent)]) == 1
+    printed = capsys.readouterr()
+    assert f"softperm: error: {damaged} must have a column loss" in printed.err
+    assert re.search(rf"kendall_tau \W+ {row['kendall_tau']:.4f} ", printed.out)
+    assert main(["evaluate", str(damaged.parent), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["kendall_tau"] == pytest.approx(row["kendall_tau"])
+    assert found["pictures"] == []
 
 
 def test_solve_writes_the_pictures(run: Path, picture: Path, tmp_path: Path) -> None:
@@ -310,6 +330,25 @@ BAD = [
 ]
 
 
+# What an unset variable of the shell leaves of "$FOLDER".
+BAD += [
+    ([*command.split(), *rest, f"--{option}", ""], f"--{option}: must be a path, got an empty one")
+    for command, rest, options in [
+        ("train jigsaw", ["--data", "digits"], ["out", "config"]),
+        ("train neurons", [], ["out"]),
+        ("solve", ["mnist-2x2", "x.png"], ["out"]),
+        ("scramble", ["x.png"], ["out"]),
+        ("reproduce jigsaw", [], ["out", "docs", "data"]),
+        ("reproduce neurons", [], ["out", "data"]),
+    ]
+    for option in options
+]
+BAD += [
+    (["evaluate", ""], "RUN: must be a path, got an empty one"),
+    (["scramble", ""], "IMAGE: must be a path, got an empty one"),
+]
+
+
 @pytest.mark.parametrize(("arguments", "name"), BAD, ids=[" ".join(a) or "none" for a, _ in BAD])
 def test_wrong_arguments_get_one_line(
     arguments: list[str],
@@ -329,6 +368,29 @@ def test_the_installed_command_shows_no_traceback() -> None:
     assert done.stderr.startswith("softperm: error: run must be the folder of a run")
     assert done.stderr.endswith(", got nothing-here\n")
     assert done.stderr.count("\n") == 1
+
+
+def with_closed(streams: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The installed command, started by a shell that closes some of the standard streams."""
+    command = ["sh", "-c", f'exec "$0" "$@" {streams}', str(SOFTPERM), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell of Unix")
+@pytest.mark.parametrize("streams", [">&-", "<&- >&- 2>&-"])
+def test_a_run_is_trained_where_the_output_is_closed(streams: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    sizes = ("--n_items", "3", "--train_lists", "40", "--test_lists", "10", "--epochs", "1")
+    done = with_closed(streams, "train", "sorting", *sizes, "--device", "cpu", "--out", out)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(Run(out).read_metrics()) == 1
+    assert (out / "temperatures.png").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell of Unix")
+def test_the_line_of_an_error_is_no_output(tmp_path: Path) -> None:
+    done = with_closed("2>&-", "evaluate", tmp_path / "nothing-here")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
 
 
 def test_wrong_pictures_and_folders(
@@ -353,6 +415,21 @@ def test_dashes_are_as_good_as_underscores(
     for spelling in ("--n-iters", "--n_iters"):
         assert main(["train", "jigsaw", spelling, "7", "--print-config"]) == 0
         assert "n_iters: 7" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("number", ["-1e3", "-1E+3", "-1.e3", "-.1e4", "-1000", "-1000.0"])
+def test_negative_numbers_are_no_options(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "sorting", "--low", number, "--high", "0", "--print_config"]) == 0
+    assert "low: -1000.0" in capsys.readouterr().out.splitlines()
+
+
+def test_two_dashes_end_the_options(picture: Path, tmp_path: Path) -> None:
+    picture.rename(tmp_path / "--two.png")
+    with contextlib.chdir(tmp_path):
+        assert main(["scramble", "--pieces", "2", "--", "--two.png"]) == 0
+        assert main(["solve", "mnist-2x2", "--out", "o", "--", "--two.png", "--two.png"]) == 0
+    assert (tmp_path / "scrambled" / "--two-scrambled.png").exists()
+    assert (tmp_path / "o" / "--two-2-restored.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from softperm.nn import Puzzle
 from softperm.program.presets import preset_file, preset_names
 from softperm.program.readers import read_json, read_text, read_yaml
-from softperm.program.schema import build, check, require_ranges, require_within, shorten
+from softperm.program.schema import build, check, from_text, require_ranges, require_within, shorten
 from softperm.program.settings import CONFIGS
 from softperm.program.training.config import TrainConfig
 
@@ -113,6 +113,29 @@ def test_numbers_in_yaml(tmp_path: Path) -> None:
     path = tmp_path / "numbers.yaml"
     path.write_text("[1e-3, 1E5, -2e+3, 0.5, 7, 1e, x1e3]")
     assert read_yaml(path) == [1e-3, 1e5, -2e3, 0.5, 7, "1e", "x1e3"]
+
+
+@pytest.mark.parametrize("text", ["010", "-010", "+10", "1_0", "0"])
+def test_whole_numbers_are_read_as_on_the_command_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"seed: {text}")
+    assert read_yaml(path) == {"seed": from_text(text, int, "seed")}
+
+
+@pytest.mark.parametrize("text", ["0x10", "0b11", "1:30"])
+def test_other_notations_of_numbers_are_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"seed: {text}")
+    with pytest.raises(ValueError, match=r"config\.yaml is no YAML of settings: invalid literal"):
+        read_yaml(path)
+
+
+@pytest.mark.parametrize("text", ["lr: 1\nlr: 2", "{lr: 1, tau: 2, 'lr': 1}", "x: {lr: 1, lr: 1}"])
+def test_names_given_twice_are_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"config\.yaml is no YAML of settings: lr is given twice"):
+        read_yaml(path)
 
 
 def test_long_and_deep_files_are_refused(tmp_path: Path) -> None:

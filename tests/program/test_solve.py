@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,28 @@ def test_a_drawing_on_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out.endswith("(exact)\n")
     restored = pixels(folder / "out" / "x-restored.png")
     assert np.abs(restored.astype(int) - (255 - np.asarray(ink, int))).max() <= 1
+
+
+@pytest.mark.parametrize("command", [["solve", NET], ["scramble"]])
+def test_pictures_are_not_held_all_at_once(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When one is cut, at most the one before it is still there."""
+    cut, made, held = pieces.cut, list[weakref.ref[Tensor]](), list[int]()
+
+    def watched(picture: Tensor, k: int) -> Tensor:
+        held.append(sum(each() is not None for each in made))
+        found = cut(picture, k)
+        made.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(pieces, "cut", watched)
+    names = [f"{number}.png" for number in range(4)]
+    for name in names:
+        seven(60).save(name)
+    assert main([*command, *names, "--out", "out"]) == 0
+    assert len(held) >= len(names)
+    assert max(held) <= 1
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])

@@ -162,8 +162,10 @@ def _read_part(folder: str | Path | None, part: str) -> Tensor:
         _download(name) if folder is None else _find(folder, name) for name in names
     )
     images, labels = read_idx(image_path), read_idx(label_path)
-    if images.dim() != 3:
-        raise ValueError(f"{image_path} must hold images (n, H, W), got shape {shape_of(images)}")
+    if images.dim() != 3 or images.numel() == 0:
+        raise ValueError(
+            f"{image_path} must hold images with pixels, (n, H, W), got shape {shape_of(images)}"
+        )
     if labels.shape != images.shape[:1]:
         raise ValueError(
             f"{image_path} and {label_path} must hold the same number of images and labels, "

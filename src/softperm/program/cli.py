@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         the signal that asked to stop.
     """
     if argv is None:
+        _open_closed_streams()
         leave_on_signal()
     from softperm.program.commandline import run
     from softperm.program.errors import give_up_output, guarded, show_every_name
@@ -29,6 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = guarded(lambda: run(sys.argv[1:]))
     give_up_output()
     return code
+
+
+def _open_closed_streams() -> None:
+    """Give the standard streams that the caller closed to nobody, as `/dev/null` would.
+
+    Otherwise the next file that is opened gets the number of one, and what is meant for the
+    terminal is written into it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest free number, which is that of the stream.
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -140,8 +140,6 @@ def give_up_output() -> None:
     """Let the interpreter end in peace: nothing breaks it off, and what nobody reads is dropped."""
     ignore_all()
     for stream in (sys.stdout, sys.stderr):
-        if stream is None:  # closed by the caller
-            continue
         try:
             stream.flush()
         except (OSError, ValueError):

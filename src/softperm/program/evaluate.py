@@ -32,12 +32,17 @@ def evaluate(run: str, device: Device = "auto", json: bool = False) -> int:
         print(f"evaluating on {target.type}: {task.summary} of {weights:,} parameters", flush=True)
     with counting("testing", task.n_test, quiet=json) as watch:
         metrics = task.evaluate(net, target, watch=watch)
-    pictures = [str(path) for path in report.draw(task, net, target, Run(out))]
+    if not json:
+        PlainConsole().print(report.metrics_table(metrics))
+    pictures: list[str] = []
+    try:
+        pictures += map(str, report.draw(task, net, target, Run(out)))
+    finally:  # the metrics count, whether or not pictures can be written
+        if json:
+            found = {"run": run, "device": target.type, "metrics": metrics, "pictures": pictures}
+            print(json_format.dumps(found), flush=True)
     if json:
-        found = {"run": run, "device": target.type, "metrics": metrics, "pictures": pictures}
-        print(json_format.dumps(found))
         return 0
-    PlainConsole().print(report.metrics_table(metrics))
     for path in pictures:
         print(f"wrote {path}")
     print(report.metrics_line(metrics))

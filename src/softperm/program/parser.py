@@ -14,6 +14,7 @@ from softperm._suggest import did_you_mean
 from softperm.program.schema import from_text
 
 _WIDEST = 100
+_NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -55,6 +56,7 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
         )
         self._positionals.title = "arguments"
+        self._negative_number_matcher = _NEGATIVE  # that of argparse knows no exponents
         self.settings: dict[str, Any] = {}  # name: its type
 
     def error(self, message: str) -> NoReturn:
@@ -83,7 +85,9 @@ class Parser(argparse.ArgumentParser):
             argparse.ArgumentError: there is no such argument, or one is missing.
             ValueError, TypeError: a setting is of another type.
         """
-        given = vars(self.parse_args([self._spelt(part) for part in argv]))
+        end = argv.index("--") if "--" in argv else len(argv)  # of the options
+        spelt = [self._spelt(part) for part in argv[:end]]
+        given = vars(self.parse_args([*spelt, *argv[end:]]))
         for name, hint in self.settings.items():
             if name in given:
                 given[name] = from_text(given[name], hint, name)
@@ -91,7 +95,7 @@ class Parser(argparse.ArgumentParser):
 
     def _spelt(self, part: str) -> str:
         """An argument with its option spelt as it was added."""
-        if not part.startswith("--") or part == "--":
+        if not part.startswith("--"):
             return part
         name, equals, value = part.partition("=")
         options = [option for option in self._option_string_actions if option.startswith("--")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,7 @@ JIGSAW_RANGES: dict[str, tuple[float, float]] = {
     "noise_scale": (0.0, 1e6),
     "n_samples": (1, 10_000),
 }
+_NAMED = ("digits", "mnist")  # images that are no folder
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class JigsawConfig:
     """Settings of the jigsaw task; the defaults are those of the tutorial's run.
 
     Arguments:
-        data: Images to train and test on: digits (embedded), mnist, or a folder of images.
+        data: Images to train and test on: digits (embedded), mnist, or a folder of images, of which
+            the absolute path is kept.
         pieces: Pieces per side: the puzzle has pieces x pieces of them.
         image_size: Side in pixels to which the images of a folder are brought.
         channels: Channels to which the images of a folder are converted, 1 (grey) or 3 (colour).
@@ -77,6 +80,8 @@ class JigsawConfig:
             raise ValueError(f"channels must be 1 or 3, got {self.channels}")
         if not self.data:
             raise ValueError("data must be digits, mnist or a folder, got an empty name")
+        if self.data not in _NAMED:  # a run is evaluated and resumed from other folders, too
+            object.__setattr__(self, "data", os.path.realpath(self.data))
         if self.net not in ("conv", "transformer"):
             raise ValueError(f"net must be conv or transformer, got {self.net!r}")
         if self.features % self.heads:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,6 +80,17 @@ def _read_and_cut(path: str, k: int) -> tuple[Tensor, Tensor, list[str]]:
     return picture, pieces, notes
 
 
+def _one_by_one(images: list[str], k: int) -> Iterator[tuple[str, Tensor, Tensor, list[str]]]:
+    """What `_read_and_cut` gives of one picture after the other, with its path; one is held.
+
+    All are read once before the first is given, so that a wrong name leaves nothing behind.
+    """
+    for path in images:
+        _read_and_cut(path, k)
+    for path in images:
+        yield path, *_read_and_cut(path, k)
+
+
 def _load_puzzle(run: Run) -> Puzzle:
     """The puzzle of a jigsaw run."""
     name, model = run.describe()
@@ -121,10 +132,8 @@ def solve(
     net = found.load_net(puzzle.make_net)
     net.to(pick_device(device)).eval()
     generator = None if scrambled else torch.Generator().manual_seed(seed)
-    # All are read before the first is written: a wrong name leaves nothing behind.
-    given = [(path, *_read_and_cut(path, puzzle.pieces)) for path in images]
     told = []
-    for path, picture, pieces, notes in given:
+    for path, picture, pieces, notes in _one_by_one(images, puzzle.pieces):
         row: dict[str, Any] = {"picture": path, "notes": notes}
         told.append(row)
         if all_alike(pieces):
@@ -155,8 +164,7 @@ def scramble_pictures(images: list[str], pieces: int, out: str = "scrambled", se
     require_within(pieces, "pieces", 2, _MOST_PIECES)
     require_within(seed, "seed", 0, LARGEST_SEED)
     generator = torch.Generator().manual_seed(seed)
-    given = [(path, *_read_and_cut(path, pieces)[1:]) for path in images]
-    for path, parts, notes in given:
+    for path, _, parts, notes in _one_by_one(images, pieces):
         _tell({"picture": path, "notes": notes})
         image = as_image(assemble(scramble(parts, generator)[0], pieces))
         stem = f"{Path(path).stem}-scrambled"

@@ -73,10 +73,15 @@ def test_other_tasks_than_slurm_started_are_refused(monkeypatch: pytest.MonkeyPa
         make_fabric(LaunchConfig(), CPU)
 
 
+def test_float16_needs_a_gpu() -> None:
+    with pytest.raises(ValueError, match=r"device cpu needs precision .* or bf16-mixed, got 16-mi"):
+        make_fabric(LaunchConfig(), TrainConfig(device="cpu", precision="16-mixed"))
+
+
 def test_what_fsdp_does_not_go_with_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     launch = LaunchConfig(strategy="fsdp")
-    with pytest.raises(ValueError, match=r"precision 32-true or bf16-mixed, got 16-mixed"):
-        make_fabric(launch, TrainConfig(device="cpu", precision="16-mixed"))
+    with pytest.raises(ValueError, match=r"fsdp needs precision 32-true or bf16-mixed, got 16-mi"):
+        launching._strategy(launch, TrainConfig(precision="16-mixed"), "cuda", processes=1)
     with monkeypatch.context() as patch:
         patch.setattr(launching, "pick_device", lambda device: torch.device("mps"))
         with pytest.raises(ValueError, match="fsdp needs device cpu or cuda, got mps"):

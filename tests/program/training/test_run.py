@@ -64,7 +64,7 @@ def test_other_settings_are_named(run: Run) -> None:
 def test_missing_and_foreign_files_are_named(tmp_path: Path, run: Run) -> None:
     with pytest.raises(ValueError, match=r"holds no run: cannot read model\.json"):
         Run(tmp_path / "nothing").describe()
-    with pytest.raises(ValueError, match="has no trained weights yet"):
+    with pytest.raises(ValueError, match=r"has no trained weights: model\.safetensors"):
         run.load_weights(SinkhornSortNet(3))
     run.save_weights(SinkhornSortNet(4))
     with pytest.raises(ValueError, match="does not fit its run"):

@@ -9,7 +9,7 @@ from typing import Any
 from softperm.program.neurons.config import NeuronsConfig
 from softperm.program.options.pictures import scramble, solve
 from softperm.program.options.reproduce import reproduce, reproduce_neurons
-from softperm.program.options.shared import add_common, add_help, add_run
+from softperm.program.options.shared import add_common, add_help, add_run, path
 from softperm.program.parser import Parser, unknown
 from softperm.program.presets import preset_names
 from softperm.program.settings import CONFIGS, GROUPS
@@ -85,10 +85,17 @@ def _add_run_options(parser: Parser, task: str) -> None:
     else:
         parser.set_defaults(preset=None)
     run.add_argument(
-        "--config", metavar="FILE", action="append", default=[], help="a YAML file of settings"
+        "--config",
+        metavar="FILE",
+        type=path,
+        action="append",
+        default=[],
+        help="a YAML file of settings",
     )
     default = "runs/PRESET or runs/TASK" if presets else f"runs/{task}"
-    run.add_argument("--out", metavar="DIR", help=f"folder of the run (default: {default})")
+    run.add_argument(
+        "--out", metavar="DIR", type=path, help=f"folder of the run (default: {default})"
+    )
     run.add_argument("--resume", action="store_true", help="go on with the run in the folder --out")
     run.add_argument("--print_config", action="store_true", help="print all settings and end")
     add_help(run)

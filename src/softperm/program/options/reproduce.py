@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from softperm.program.neurons.config import METHODS
-from softperm.program.options.shared import add_common
+from softperm.program.options.shared import add_common, path
 from softperm.program.parser import Parser
 
 _SIZES = {"jigsaw": ("pieces", "pieces per side"), "sorting": ("n", "numbers in a list")}
@@ -34,7 +34,9 @@ def reproduce(table: str) -> Parser:
     )
     _add_seeds(group, "a run for each", "a check: one epoch each, the smallest two sizes")
     if table == "jigsaw":
-        group.add_argument("--data", metavar="DATA", help="other images: digits, or a folder")
+        group.add_argument(
+            "--data", metavar="DATA", type=path, help="other images: digits, or a folder"
+        )
     _add_results(parser, table, "table")
     add_common(parser, device=True)
     return parser
@@ -49,9 +51,14 @@ def _add_seeds(where: argparse._ActionsContainer, each: str, quick: str) -> None
 def _add_results(parser: Parser, table: str, what: str) -> None:
     group = parser.add_argument_group("results")
     group.add_argument(
-        "--out", metavar="DIR", help=f"folder of runs and {what} (default: runs/reproduce/{table})"
+        "--out",
+        metavar="DIR",
+        type=path,
+        help=f"folder of runs and {what} (default: runs/reproduce/{table})",
     )
-    group.add_argument("--docs", metavar="FILE", help=f"a document with markers for the {what}")
+    group.add_argument(
+        "--docs", metavar="FILE", type=path, help=f"a document with markers for the {what}"
+    )
 
 
 def reproduce_neurons() -> Parser:
@@ -68,7 +75,7 @@ def reproduce_neurons() -> Parser:
         "--methods", choices=list(METHODS), nargs="+", help="which methods (default: all)"
     )
     _add_seeds(group, "a simulated data set for each", "a check: two cells, short recordings")
-    group.add_argument("--data", metavar="DIR", help="folder of the wiring's two tables")
+    group.add_argument("--data", metavar="DIR", type=path, help="folder of the wiring's two tables")
     _add_results(parser, "neurons", "tables")
     add_common(parser)
     return parser

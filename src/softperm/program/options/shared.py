@@ -10,6 +10,17 @@ from softperm.program.parser import Parser
 from softperm.program.training.config import Device
 
 
+def path(text: str) -> str:
+    """Read a path, which a variable of the shell that is not set leaves empty.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("must be a path, got an empty one")
+    return text
+
+
 def add_help(where: argparse._ActionsContainer) -> None:
     where.add_argument("-h", "--help", action="help", help="show this and end")
 
@@ -38,5 +49,8 @@ def add_common(parser: Parser, *, device: bool = False, json: bool = False) -> N
 def add_run(parser: Parser, kind: str) -> None:
     names = ", ".join(pretrained_names())
     parser.add_argument(
-        "run", metavar="RUN", help=f"folder of a {kind}, or a pretrained network: {names}"
+        "run",
+        metavar="RUN",
+        type=path,
+        help=f"folder of a {kind}, or a pretrained network: {names}",
     )

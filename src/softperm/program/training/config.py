@@ -58,7 +58,8 @@ class TrainConfig:
         seed: Seed of the run, below 2 ** 64. Initial weights, order of the data, and scrambles with
             noise have streams of their own; test puzzles are the same for every seed.
         device: Where to train; auto takes CUDA, then MPS, then the CPU.
-        precision: Numbers the network computes with; the mixed ones keep weights in float32.
+        precision: Numbers the network computes with; the mixed ones keep weights in float32,
+            and 16-mixed needs a GPU.
         deterministic: Use deterministic algorithms only: the same seed gives the same weights.
         compile: Compile the network with torch.compile, which takes a minute or so at the start.
     """

@@ -68,13 +68,18 @@ def make_fabric(launch: LaunchConfig, config: TrainConfig) -> Fabric:
 
     Raises:
         ValueError: the device is not there, or not so often, the processes are not those that
-            torchrun or SLURM started, or the strategy does not go with the other settings.
+            torchrun or SLURM started, or the strategy or the precision does not go with the other
+            settings.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     accelerator = pick_device(config.device).type
+    if accelerator == "cpu" and config.precision == "16-mixed":  # Fabric would take bf16-mixed
+        raise ValueError(
+            "device cpu needs precision 32-true or bf16-mixed, got 16-mixed, which needs a GPU"
+        )
     devices = _count(launch.devices, accelerator)
     starter, started = "torchrun", os.environ.get("WORLD_SIZE", "1")
     if not TorchElasticEnvironment.detect():

@@ -17,10 +17,11 @@ from softperm._files import write_text
 from softperm._lock import Lock, locked
 from softperm.nn import Puzzle, SinkhornNet
 from softperm.program.readers import read_json, read_yaml
-from softperm.program.schema import build, check, require_same, shorten
+from softperm.program.schema import build, check, fit, require_same, shorten
 from softperm.program.settings import CONFIGS, JigsawConfig, SortingConfig
 from softperm.program.tasks import Jigsaw, Sorting, Task
 from softperm.program.training.config import TrainConfig
+from softperm.program.training.data import STATISTICS, require_same_data
 from softperm.program.training.folder import new_folder
 from softperm.program.training.table import read_table, write_table
 from softperm.program.training.tensorfile import read_tensors, write_tensors
@@ -32,7 +33,6 @@ MODELS: dict[str, type[Puzzle] | type[SortingConfig]] = {
     "jigsaw": Puzzle,
     "sorting": SortingConfig,
 }
-_STATISTICS = ("mean", "std")  # of the data; the last digits depend on the machine
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class Run:
         """
         self.require_new()
         settings = yaml.safe_dump({**asdict(task_config), **asdict(config)}, sort_keys=False)
-        model = json.dumps({"task": name, "model": task.describe()}, indent=2) + "\n"
+        described = {"task": name, "model": task.describe(), "n_train": task.n_train}
+        model = json.dumps(described, indent=2) + "\n"
         files = {self.model_file.name: model, self.config_file.name: settings}
         make = self._fill if self.folder.exists() else self._appear
         with make(files) as lock:
@@ -149,23 +150,29 @@ class Run:
         Raises:
             ValueError: the folder holds no run, or one that is damaged.
         """
+        name, model, _ = self._read_model()
+        return name, model
+
+    def _read_model(self) -> tuple[str, Puzzle | SortingConfig, int | None]:
+        """What `describe` gives, and the number of training examples where the run tells it."""
         path = self.model_file
         with self._reading(path):
             values = read_json(path)
-            if not isinstance(values, dict) or values.keys() != {"task", "model"}:
-                raise ValueError("it must hold task and model, and nothing else")
+            if not isinstance(values, dict) or values.keys() - {"n_train"} != {"task", "model"}:
+                raise ValueError("it must hold task, model and n_train, and nothing else")
+            n_train = fit(values.get("n_train"), int | None, "n_train")
             name = values["task"]
             if not isinstance(name, str) or name not in TASKS:
                 got = shorten(repr(name), 60)
                 raise ValueError(f"task must be {' or '.join(TASKS)}, got {got}")
-            return name, build(MODELS[name], values["model"], "model")
+            return name, build(MODELS[name], values["model"], "model"), n_train
 
     @contextmanager
     def _reading(self, path: Path) -> Iterator[None]:
         """Tell which file of the run is missing or damaged."""
         try:
             yield
-        except (OSError, ValueError) as error:
+        except (OSError, TypeError, ValueError) as error:
             reason = "it is not there" if isinstance(error, FileNotFoundError) else str(error)
             raise ValueError(
                 f"{self.folder} holds no run: cannot read {path.name}: {reason}"
@@ -205,18 +212,20 @@ class Run:
             ValueError: the run is damaged, or its data are not those it began with.
             OSError: the data cannot be read.
         """
-        name, model = self.describe()
+        name, model, n_train = self._read_model()
         given = {}
         if only_test and isinstance(model, Puzzle):
             given["statistics"] = (model.mean, model.std)
         task: Task = TASKS[name](self.settings()[0], **given)  # type: ignore[arg-type]
         now = task.describe()
         for setting, value in asdict(model).items():
-            if setting not in _STATISTICS and now[setting] != value:
+            if setting not in STATISTICS and now[setting] != value:
                 raise ValueError(
                     f"{self.model_file} does not fit {self.config_file.name} and the data: "
                     f"{setting} is {shorten(str(value), 60)} there, {now[setting]} here"
                 )
+        if not only_test:
+            require_same_data(self.folder, task, model, n_train)
         return task
 
     def save_weights(self, net: nn.Module) -> None:
@@ -234,7 +243,10 @@ class Run:
             ValueError: there are none yet, or they do not fit `net`.
         """
         if not self.weights_file.exists():
-            raise ValueError(f"{self.folder} has no trained weights yet: no epoch was finished")
+            raise ValueError(
+                f"{self.folder} has no trained weights: {self.weights_file.name} is not there; "
+                f"softperm train --resume writes it"
+            )
         try:
             weights = read_tensors(self.weights_file, checked=False)[0]
             net.load_state_dict(weights, assign=assign)

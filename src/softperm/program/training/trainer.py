@@ -244,6 +244,17 @@ class Trainer:
         self.save(lock)
         return row
 
+    def _write_again(self, lock: Lock | None) -> None:
+        """Write what was deleted of a finished run and the checkpoint still holds."""
+        net = self._whole_net()
+        if lock is None:
+            return
+        lock.require_current()
+        if not self.run.weights_file.exists():
+            self.run.save_weights(net)
+        if not self.run.metrics_file.exists():
+            self.run.write_metrics(self.progress.rows)
+
     def all_epochs(self, stop: Stop, shown: Display, lock: Lock | None, resumed: bool) -> None:
         """All epochs that are still to do.
 
@@ -257,6 +268,8 @@ class Trainer:
             Stopped: it was asked for; the run is saved.
         """
         progress = self.progress
+        if progress.epoch == self.config.epochs:
+            self._write_again(lock)
         purge = progress.epoch * self.steps + 1 if resumed else None
         folder = self.run.folder / "tensorboard"
         with nullcontext() if lock is None else EventWriter(folder, purge) as events:
