@@ -226,5 +226,17 @@ def neurons_notes(results: Finished) -> str:
     sets = f"{many} simulated data set{'' if counts == [1] else 's'}"
     return (
         f"Wiring: {', '.join(sources)}. Mean over {sets} per cell, with its standard error where "
-        f"there are several; known names count as right ones."
+        f"there are several; known names count as right ones.{_note_of_a_check(results)}"
+    )
+
+
+def _note_of_a_check(results: Finished) -> str:
+    """What has to be said of short recordings; nothing where there are none."""
+    steps = {cell.config(None).steps for cell, *_ in results if cell.quick}
+    if not steps:
+        return ""
+    count = sum(cell.quick for cell, *_ in results)
+    return (
+        f" A check: {count} of {len(results)} runs are of recordings of {max(steps)} steps alone; "
+        f"the published figures are of longer ones."
     )
