@@ -105,6 +105,19 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert [path.name for path in other.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_resumed_run_keeps_its_wiring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], finished: bool
+) -> None:
+    out = tmp_path / "run"
+    run_in(out, NeuronsConfig(candidates=4.0, steps=300, method="fw"), resume=False, draw=False)
+    if not finished:
+        (out / "result.json").unlink()
+    line = refused(["train", "neurons", "--out", str(out), "--resume", "--data", "other"], capsys)
+    assert "data was None" in line
+    assert (out / "result.json").exists() == finished
+
+
 def test_one_writer_a_folder(tmp_path: Path) -> None:
     config = NeuronsConfig(candidates=4.0, steps=300, method="fw")
     run_in(tmp_path / "run", config, resume=False)

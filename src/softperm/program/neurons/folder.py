@@ -61,11 +61,6 @@ def read_result(folder: Path) -> tuple[str, Result] | None:
         raise ValueError(f"{path} is not the result of a run: {error}") from error
 
 
-def _require_settings(folder: Path, config: NeuronsConfig) -> None:
-    given = {name: value for name, value in asdict(config).items() if name != "data"}
-    require_same(asdict(read_config(folder)), given, folder)
-
-
 def _names_table(wiring: Wiring, outcome: Outcome) -> str:
     """A row per cell: its name, the one found, how sure, and whether it is right."""
     text = io.StringIO()
@@ -117,7 +112,7 @@ def run_in(folder: Path, config: NeuronsConfig, *, resume: bool, draw: bool = Tr
             raise ValueError(
                 f"{folder} holds a run already: add --resume to continue it, or give another --out"
             )
-        _require_settings(folder, config)
+        require_same(asdict(read_config(folder)), asdict(config), folder)
         if read_result(folder) is not None:
             return False
     elif folder.exists():
