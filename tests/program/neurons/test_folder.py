@@ -147,6 +147,7 @@ def test_the_folder_appears_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["--method", "luck"], "luck"),
         (["--data", "/no/such/folder"], "/no/such/folder"),
         (["--candidates", "900"], "candidates must be"),
+        (["--candidates", "0.5"], "candidates must be"),
         (["--fly", "1"], "--fly"),
     ],
     ids=str,
@@ -160,6 +161,7 @@ def test_wrong_arguments(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert message in refused(["train", "neurons", *arguments], capsys)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from softperm.plotting import save
 from softperm.program.neurons.config import NeuronsConfig
 from softperm.program.neurons.infer import Outcome, run
 from softperm.program.neurons.pictures import plot_body, plot_sharpening
+from softperm.program.neurons.simulation import simulate
 from softperm.program.readers import read_json, read_yaml
 from softperm.program.schema import build, require_same
 from softperm.program.training.folder import new_folder
@@ -103,7 +104,8 @@ def run_in(folder: Path, config: NeuronsConfig, *, resume: bool, draw: bool = Tr
         Whether anything was left to do.
 
     Raises:
-        ValueError: the folder holds a run with other settings, or something else.
+        ValueError: the folder holds a run with other settings, or something else, or the settings
+            do not fit the wiring.
         Busy: another process is writing to it.
         OSError: something cannot be read or written.
     """
@@ -118,11 +120,12 @@ def run_in(folder: Path, config: NeuronsConfig, *, resume: bool, draw: bool = Tr
     elif folder.exists():
         raise ValueError(f"{folder} is there already, and holds no run: give another --out")
     wiring = load_wiring(config.data)
+    worms = simulate(wiring, config).worms  # settings that do not fit the wiring are told here
     files = {_CONFIG: yaml.safe_dump(asdict(config), sort_keys=False)}
     begun = (folder / _CONFIG).exists()
     with locked(folder) if begun else new_folder(folder, files) as lock:
         remove_leftovers(folder)
-        outcome = run(wiring, config)
+        outcome = run(worms, wiring, config)
         lock.require_current()
         _write(folder, wiring, outcome, draw=draw)
     return True
