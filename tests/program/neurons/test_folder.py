@@ -101,7 +101,7 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     other.mkdir()
     (other / "mine.txt").write_text("mine")
     assert main(["train", "neurons", "--out", str(other), *SMALL]) == 1
-    assert "holds no run" in capsys.readouterr().err
+    assert "is not empty, it holds mine.txt" in capsys.readouterr().err
     assert [path.name for path in other.iterdir()] == ["mine.txt"]
 
 
@@ -116,6 +116,16 @@ def test_a_resumed_run_keeps_its_wiring(
     line = refused(["train", "neurons", "--out", str(out), "--resume", "--data", "other"], capsys)
     assert "data was None" in line
     assert (out / "result.json").exists() == finished
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / ".hidden").touch()
+    given = NeuronsConfig(candidates=4.0, steps=300, method="fw")
+    assert run_in(out, given, resume=False, draw=False)
+    names = [".hidden", "config.yaml", "names.csv", "result.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
 
 
 def test_one_writer_a_folder(tmp_path: Path) -> None:

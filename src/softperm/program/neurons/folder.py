@@ -20,9 +20,9 @@ from softperm.program.neurons.pictures import plot_body, plot_sharpening
 from softperm.program.neurons.simulation import simulate
 from softperm.program.readers import read_json, read_yaml
 from softperm.program.schema import build, require_same
-from softperm.program.training.folder import new_folder
+from softperm.program.training.folder import CONFIG, begin_run, require_new
 
-_CONFIG, _RESULT, _NAMES = "config.yaml", "result.json", "names.csv"
+_RESULT, _NAMES = "result.json", "names.csv"
 
 Result = dict[str, float]
 
@@ -33,11 +33,11 @@ def read_config(folder: Path) -> NeuronsConfig:
     Raises:
         ValueError: the folder holds no run of this task, or a damaged one.
     """
-    path = folder / _CONFIG
+    path = folder / CONFIG
     try:
         return build(NeuronsConfig, read_yaml(path), path)
     except OSError as error:
-        raise ValueError(f"{folder} holds no run: cannot read {_CONFIG}") from error
+        raise ValueError(f"{folder} holds no run: cannot read {CONFIG}") from error
 
 
 def read_result(folder: Path) -> tuple[str, Result] | None:
@@ -109,21 +109,17 @@ def run_in(folder: Path, config: NeuronsConfig, *, resume: bool, draw: bool = Tr
         Busy: another process is writing to it.
         OSError: something cannot be read or written.
     """
-    if (folder / _CONFIG).exists():
-        if not resume:
-            raise ValueError(
-                f"{folder} holds a run already: add --resume to continue it, or give another --out"
-            )
+    begun = resume and (folder / CONFIG).exists()
+    if begun:
         require_same(asdict(read_config(folder)), asdict(config), folder)
         if read_result(folder) is not None:
             return False
-    elif folder.exists():
-        raise ValueError(f"{folder} is there already, and holds no run: give another --out")
+    else:
+        require_new(folder)
     wiring = load_wiring(config.data)
     worms = simulate(wiring, config).worms  # settings that do not fit the wiring are told here
-    files = {_CONFIG: yaml.safe_dump(asdict(config), sort_keys=False)}
-    begun = (folder / _CONFIG).exists()
-    with locked(folder) if begun else new_folder(folder, files) as lock:
+    files = {CONFIG: yaml.safe_dump(asdict(config), sort_keys=False)}
+    with locked(folder) if begun else begin_run(folder, files) as lock:
         remove_leftovers(folder)
         outcome = run(worms, wiring, config)
         lock.require_current()
