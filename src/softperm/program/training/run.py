@@ -97,8 +97,14 @@ class Run:
         require_new(self.folder, self._is_left)
 
     def _is_left(self, path: Path) -> bool:
-        """Whether a file was left by a process that was killed before it wrote `config.yaml`."""
-        return path == self.model_file
+        """Whether a file is one that a run begins with, left by a process that was killed."""
+        if path != self.model_file or path.is_symlink():
+            return False
+        try:
+            self.describe()
+        except ValueError:
+            return False
+        return True
 
     def describe(self) -> tuple[str, Puzzle | SortingConfig]:
         """The task's name and the model that the run is to train.
