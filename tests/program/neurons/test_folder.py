@@ -176,12 +176,22 @@ def test_wrong_arguments(
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", '{"wiring": "x"}', '{"wiring": "x", "metrics": {"accuracy": "good"}}'],
+    [
+        "",
+        "[]",
+        '{"wiring": "x"}',
+        *(
+            f'{{"wiring": "x", "metrics": {{"accuracy": {value}}}}}'
+            for value in ('"good"', "9" * 400, "NaN", "null")
+        ),
+    ],
+    ids=lambda text: text[:60],
 )
 def test_damaged_results(tmp_path: Path, text: str) -> None:
     (tmp_path / "result.json").write_text(text)
-    with pytest.raises(ValueError, match=r"result\.json"):
+    with pytest.raises(ValueError, match=r"result\.json") as error:
         read_result(tmp_path)
+    assert len(str(error.value)) < len(str(tmp_path)) + 200
 
 
 def test_damaged_settings(tmp_path: Path) -> None:

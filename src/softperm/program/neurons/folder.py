@@ -19,7 +19,7 @@ from softperm.program.neurons.infer import Outcome, run
 from softperm.program.neurons.pictures import plot_body, plot_sharpening
 from softperm.program.neurons.simulation import simulate
 from softperm.program.readers import read_json, read_yaml
-from softperm.program.schema import build, require_same
+from softperm.program.schema import build, fit, require_same
 from softperm.program.training.folder import CONFIG, begin_run, require_new
 
 _RESULT, _NAMES = "result.json", "names.csv"
@@ -53,7 +53,7 @@ def read_result(folder: Path) -> tuple[str, Result] | None:
     try:
         if not isinstance(values, dict) or values.keys() != {"wiring", "metrics"}:
             raise TypeError("it must hold wiring and metrics")
-        metrics = {str(name): float(value) for name, value in values["metrics"].items()}
+        metrics = {name: fit(value, float, name) for name, value in values["metrics"].items()}
         for name in ("accuracy", "seconds", "loss", "loss_of_the_truth"):
             if name not in metrics:
                 raise TypeError(f"it must hold {name}")
