@@ -105,6 +105,15 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert [path.name for path in other.iterdir()] == ["mine.txt"]
 
 
+def test_names_that_are_missing_are_found_again(tmp_path: Path) -> None:
+    config = NeuronsConfig(candidates=4.0, steps=300, method="fw")
+    run_in(tmp_path / "run", config, resume=False, draw=False)
+    names = (tmp_path / "run" / "names.csv").read_text()
+    (tmp_path / "run" / "names.csv").unlink()
+    assert run_in(tmp_path / "run", config, resume=True, draw=False)
+    assert (tmp_path / "run" / "names.csv").read_text() == names
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_resumed_run_keeps_its_wiring(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], finished: bool

@@ -156,7 +156,23 @@ def test_the_calibration_error_is_none_where_beliefs_are_shares() -> None:
     assert calibration_error([*calibrated, *[(1.0, k < 2) for k in range(4)]]) == 0.25
 
 
-def test_damaged_names(tmp_path: Path) -> None:
-    (tmp_path / "names.csv").write_text("known,name\n0,A\n")
-    with pytest.raises(ValueError, match=r"names\.csv is not the table of names"):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "known,name\n0,A\n",
+        "known,name,right,confidence_vi\n",
+        "known,name,right,confidence_vi\n1,A,1,1.000\n",
+        "known,name,right,confidence_vi\n0,A,1,inf\n",
+        f"known,name,right,confidence_vi\n0,{'A' * 200_000},1,1.000\n",
+    ],
+    ids=["columns", "header", "known", "infinite", "long"],
+)
+def test_damaged_names(tmp_path: Path, text: str) -> None:
+    (tmp_path / "names.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"names\.csv is not the table of names.*; remove it"):
+        read_beliefs([tmp_path], "vi")
+
+
+def test_missing_names(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"names\.csv is not there: run its cell again"):
         read_beliefs([tmp_path], "vi")

@@ -92,7 +92,7 @@ def run_in(folder: Path, config: NeuronsConfig, *, resume: bool, draw: bool = Tr
     """Run in a folder, or begin again where an interrupted call left off.
 
     A run takes seconds to minutes and is a function of its settings, so an interrupted one is done
-    from its beginning; a finished one is kept.
+    from its beginning; a finished one is kept, unless its names are missing.
 
     Arguments:
         folder: The folder; new or empty without `resume`.
@@ -112,7 +112,7 @@ def run_in(folder: Path, config: NeuronsConfig, *, resume: bool, draw: bool = Tr
     begun = resume and (folder / CONFIG).exists()
     if begun:
         require_same(asdict(read_config(folder)), asdict(config), folder)
-        if read_result(folder) is not None:
+        if read_result(folder) is not None and (folder / _NAMES).exists():
             return False
     else:
         require_new(folder)
