@@ -164,6 +164,7 @@ def test_the_folder_appears_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["--resume", "--out", "nothing-here"], "holds no run"),
         (["--worms", "0"], "worms must be between"),
         (["--method", "luck"], "luck"),
+        (["--noise", "1e-6"], "noise must be between 0.001 and"),
         (["--data", "/no/such/folder"], "/no/such/folder"),
         (["--candidates", "900"], "candidates must be"),
         (["--candidates", "0.5"], "candidates must be"),
