@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import os
 import re
 import shutil
@@ -16,12 +15,17 @@ _NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 _TEMPORARY = re.compile(rf"\..*\.(?P<pid>\d+){re.escape(_MARK)}(\..*)?")
 
 
-def _temporary(path: Path) -> Path:
-    """A hidden name beside `path` that tells which process writes there.
+def _hidden_name(path: Path, pid: int) -> str:
+    """A hidden name for `path` that tells which process writes there.
 
     It keeps the suffix, because some writers choose their format by it.
     """
-    return path.with_name(f".{path.stem}.{os.getpid()}{_MARK}{path.suffix}")
+    return f".{path.stem}.{pid}{_MARK}{path.suffix}"
+
+
+def _temporary(path: Path) -> Path:
+    """A path beside `path` for this process to write to."""
+    return path.with_name(_hidden_name(path, os.getpid()))
 
 
 def _sync_folder(folder: Path) -> None:
@@ -167,10 +171,13 @@ def remove_leftovers(folder: Path) -> None:
 
     To be called before this process writes there.
     """
-    beside = folder.parent.glob(f".{glob.escape(folder.name)}.*{_MARK}*")
-    for path in [*beside, *folder.rglob(f".*{_MARK}*")]:
+    folder = folder.resolve()
+    for path in [*folder.parent.glob(f".*{_MARK}*"), *folder.rglob(f".*{_MARK}*")]:
         match = _TEMPORARY.fullmatch(path.name)
         if match is None or _is_running(int(match["pid"])):
+            continue
+        beside = path.parent == folder.parent
+        if beside and path.name != _hidden_name(folder, int(match["pid"])):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
