@@ -74,6 +74,30 @@ def beside(folder: Path, pid: int) -> Path:
     return folder.with_name(f".{folder.stem}.{pid}.softperm-part{folder.suffix}")
 
 
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o444, 0o755])
+def test_a_file_keeps_its_mode_and_a_link_stays_one(tmp_path: Path, mode: int) -> None:
+    file, link = tmp_path / "there" / "file.txt", tmp_path / "link.txt"
+    write_text(file, "old")
+    file.chmod(mode)
+    link.symlink_to(Path("there", "file.txt"))
+    with replacing(link) as temporary:
+        temporary.write_text("new")
+        assert temporary.stat().st_mode & stat.S_IROTH <= mode & stat.S_IROTH
+    assert link.is_symlink()
+    assert file.read_text() == "new"
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+    assert len(list(tmp_path.rglob("*"))) == 3
+
+
+@posix
+def test_a_link_that_leads_to_nothing_is_given_its_file(tmp_path: Path) -> None:
+    (tmp_path / "link.txt").symlink_to("file.txt")
+    write_text(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "file.txt").read_text() == "new"
+
+
 def leftovers(folder: Path, pid: int) -> list[Path]:
     """What a process of this number may leave when it is killed."""
     (folder / "last").mkdir(parents=True)

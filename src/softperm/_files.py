@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,13 +54,21 @@ def _sync_file(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the name of `path` when all went well.
 
-    File and name are on the disk when the block ends.
+    File and name are on the disk when the block ends. A link stays one: the file that it leads to
+    is replaced. A file that is there keeps its mode.
     """
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
     try:
+        if mode is not None and not mode & stat.S_IROTH:
+            temporary.touch(0o600)  # nobody is to read meanwhile what others may not read
         yield temporary
         _sync_file(temporary)
+        if mode is not None and mode != stat.S_IMODE(temporary.stat().st_mode):
+            temporary.chmod(mode)
         temporary.replace(path)
         _sync_folder(path.parent)
     finally:
