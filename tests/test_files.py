@@ -69,13 +69,42 @@ def test_a_folder_that_is_there_is_left(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine"]
 
 
+def beside(folder: Path, pid: int) -> Path:
+    """What a process of this number leaves where a folder was to appear."""
+    return folder.with_name(f".{folder.stem}.{pid}.softperm-part{folder.suffix}")
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o444, 0o755])
+def test_a_file_keeps_its_mode_and_a_link_stays_one(tmp_path: Path, mode: int) -> None:
+    file, link = tmp_path / "there" / "file.txt", tmp_path / "link.txt"
+    write_text(file, "old")
+    file.chmod(mode)
+    link.symlink_to(Path("there", "file.txt"))
+    with replacing(link) as temporary:
+        temporary.write_text("new")
+        assert temporary.stat().st_mode & stat.S_IROTH <= mode & stat.S_IROTH
+    assert link.is_symlink()
+    assert file.read_text() == "new"
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+    assert len(list(tmp_path.rglob("*"))) == 3
+
+
+@posix
+def test_a_link_that_leads_to_nothing_is_given_its_file(tmp_path: Path) -> None:
+    (tmp_path / "link.txt").symlink_to("file.txt")
+    write_text(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "file.txt").read_text() == "new"
+
+
 def leftovers(folder: Path, pid: int) -> list[Path]:
     """What a process of this number may leave when it is killed."""
     (folder / "last").mkdir(parents=True)
     paths = [
         folder / f".model.{pid}.softperm-part.json",
         folder / "last" / f".state.{pid}.softperm-part.safetensors",
-        folder.parent / f".{folder.name}.{pid}.softperm-part",
+        beside(folder, pid),
     ]
     for path in paths[:2]:
         path.write_text("half")
@@ -84,16 +113,17 @@ def leftovers(folder: Path, pid: int) -> list[Path]:
     return paths
 
 
-def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["run[1]", "v1.5", "run", ".hidden.d"])
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path, name: str) -> None:
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], text=True,
                           capture_output=True, check=True)  # fmt: skip
-    folder = tmp_path / "run[1]"
+    folder = tmp_path / name
     paths = leftovers(folder, int(dead.stdout))
     kept = [
         folder / f".model.{os.getppid()}.softperm-part.json",  # of a process that runs
         folder / ".model.json",
         folder / "model.softperm-part.json",
-        tmp_path / f".other.{int(dead.stdout)}.softperm-part",  # of another folder
+        *(beside(tmp_path / other, int(dead.stdout)) for other in ("other", f"{name}.x", "v1.6")),
     ]
     for path in kept:
         path.write_text("mine")
@@ -112,6 +142,17 @@ def test_the_temporary_name_is_one_that_is_removed(tmp_path: Path) -> None:
         assert not kept.exists()
         temporary.write_text("whole")
     assert (folder / "file.txt").read_text() == "whole"
+
+
+@pytest.mark.parametrize("name", ["run", "v1.5"])
+def test_the_temporary_folder_is_one_that_is_removed(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    with appearing(folder) as temporary:
+        assert temporary == beside(folder, os.getpid())
+        remove_leftovers(folder)
+        assert not temporary.exists()
+        temporary.mkdir()
+    assert folder.exists()
 
 
 ENDINGS = ("-small.txt", ".txt")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import glob
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,12 +16,17 @@ _NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 _TEMPORARY = re.compile(rf"\..*\.(?P<pid>\d+){re.escape(_MARK)}(\..*)?")
 
 
-def _temporary(path: Path) -> Path:
-    """A hidden name beside `path` that tells which process writes there.
+def _hidden_name(path: Path, pid: int) -> str:
+    """A hidden name for `path` that tells which process writes there.
 
     It keeps the suffix, because some writers choose their format by it.
     """
-    return path.with_name(f".{path.stem}.{os.getpid()}{_MARK}{path.suffix}")
+    return f".{path.stem}.{pid}{_MARK}{path.suffix}"
+
+
+def _temporary(path: Path) -> Path:
+    """A path beside `path` for this process to write to."""
+    return path.with_name(_hidden_name(path, os.getpid()))
 
 
 def _sync_folder(folder: Path) -> None:
@@ -49,13 +54,21 @@ def _sync_file(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the name of `path` when all went well.
 
-    File and name are on the disk when the block ends.
+    File and name are on the disk when the block ends. A link stays one: the file that it leads to
+    is replaced. A file that is there keeps its mode.
     """
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
     try:
+        if mode is not None and not mode & stat.S_IROTH:
+            temporary.touch(0o600)  # nobody is to read meanwhile what others may not read
         yield temporary
         _sync_file(temporary)
+        if mode is not None and mode != stat.S_IMODE(temporary.stat().st_mode):
+            temporary.chmod(mode)
         temporary.replace(path)
         _sync_folder(path.parent)
     finally:
@@ -167,10 +180,13 @@ def remove_leftovers(folder: Path) -> None:
 
     To be called before this process writes there.
     """
-    beside = folder.parent.glob(f".{glob.escape(folder.name)}.*{_MARK}*")
-    for path in [*beside, *folder.rglob(f".*{_MARK}*")]:
+    folder = folder.resolve()
+    for path in [*folder.parent.glob(f".*{_MARK}*"), *folder.rglob(f".*{_MARK}*")]:
         match = _TEMPORARY.fullmatch(path.name)
         if match is None or _is_running(int(match["pid"])):
+            continue
+        beside = path.parent == folder.parent
+        if beside and path.name != _hidden_name(folder, int(match["pid"])):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -83,7 +83,7 @@ def test_an_empty_folder_is_filled_and_another_is_left(
     Path("empty").mkdir()
     assert main([*SHORT, "--out", "empty"]) == 0
     Path("begun").mkdir()
-    Path("begun/model.json").write_text("by a process that was killed")
+    Path("empty/model.json").rename("begun/model.json")  # as a process leaves it that was killed
     assert main([*SHORT, "--out", "begun"]) == 0
     Path("mine").mkdir()
     Path("mine/metrics.csv").write_text("mine")
@@ -91,6 +91,16 @@ def test_an_empty_folder_is_filled_and_another_is_left(
     assert main([*SHORT, "--out", "mine"]) == 1
     assert "mine is not empty, it holds metrics.csv: give another --out" in error_line(capsys)
     assert Path("mine/metrics.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ['{"mine": 1}', '{"task": "sorting", "model": {"a": 1}}', ""])
+def test_a_model_that_no_run_wrote_is_left(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    Path("mine").mkdir()
+    Path("mine/model.json").write_text(text)
+    assert main([*SHORT, "--out", "mine"]) == 1
+    assert "mine is not empty, it holds model.json: give another --out" in error_line(capsys)
+    assert Path("mine/model.json").read_text() == text
+    assert [path.name for path in Path("mine").iterdir()] == ["model.json"]
 
 
 def test_a_folder_in_use_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:

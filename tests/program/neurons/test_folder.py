@@ -101,8 +101,40 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     other.mkdir()
     (other / "mine.txt").write_text("mine")
     assert main(["train", "neurons", "--out", str(other), *SMALL]) == 1
-    assert "holds no run" in capsys.readouterr().err
+    assert "is not empty, it holds mine.txt" in capsys.readouterr().err
     assert [path.name for path in other.iterdir()] == ["mine.txt"]
+
+
+def test_names_that_are_missing_are_found_again(tmp_path: Path) -> None:
+    config = NeuronsConfig(candidates=4.0, steps=300, method="fw")
+    run_in(tmp_path / "run", config, resume=False, draw=False)
+    names = (tmp_path / "run" / "names.csv").read_text()
+    (tmp_path / "run" / "names.csv").unlink()
+    assert run_in(tmp_path / "run", config, resume=True, draw=False)
+    assert (tmp_path / "run" / "names.csv").read_text() == names
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_resumed_run_keeps_its_wiring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], finished: bool
+) -> None:
+    out = tmp_path / "run"
+    run_in(out, NeuronsConfig(candidates=4.0, steps=300, method="fw"), resume=False, draw=False)
+    if not finished:
+        (out / "result.json").unlink()
+    line = refused(["train", "neurons", "--out", str(out), "--resume", "--data", "other"], capsys)
+    assert "data was None" in line
+    assert (out / "result.json").exists() == finished
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / ".hidden").touch()
+    given = NeuronsConfig(candidates=4.0, steps=300, method="fw")
+    assert run_in(out, given, resume=False, draw=False)
+    names = [".hidden", "config.yaml", "names.csv", "result.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
 
 
 def test_one_writer_a_folder(tmp_path: Path) -> None:
@@ -132,8 +164,10 @@ def test_the_folder_appears_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["--resume", "--out", "nothing-here"], "holds no run"),
         (["--worms", "0"], "worms must be between"),
         (["--method", "luck"], "luck"),
+        (["--noise", "1e-6"], "noise must be between 0.001 and"),
         (["--data", "/no/such/folder"], "/no/such/folder"),
         (["--candidates", "900"], "candidates must be"),
+        (["--candidates", "0.5"], "candidates must be"),
         (["--fly", "1"], "--fly"),
     ],
     ids=str,
@@ -147,16 +181,27 @@ def test_wrong_arguments(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert message in refused(["train", "neurons", *arguments], capsys)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", '{"wiring": "x"}', '{"wiring": "x", "metrics": {"accuracy": "good"}}'],
+    [
+        "",
+        "[]",
+        '{"wiring": "x"}',
+        *(
+            f'{{"wiring": "x", "metrics": {{"accuracy": {value}}}}}'
+            for value in ('"good"', "9" * 400, "NaN", "null")
+        ),
+    ],
+    ids=lambda text: text[:60],
 )
 def test_damaged_results(tmp_path: Path, text: str) -> None:
     (tmp_path / "result.json").write_text(text)
-    with pytest.raises(ValueError, match=r"result\.json"):
+    with pytest.raises(ValueError, match=r"result\.json") as error:
         read_result(tmp_path)
+    assert len(str(error.value)) < len(str(tmp_path)) + 200
 
 
 def test_damaged_settings(tmp_path: Path) -> None:

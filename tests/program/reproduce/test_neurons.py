@@ -18,6 +18,7 @@ from softperm.program.reproduce.neurons_tables import (
     accuracy_grid,
     calibration_error,
     mean_and_error,
+    neurons_notes,
     read_beliefs,
     reliability,
 )
@@ -45,7 +46,23 @@ def test_selection() -> None:
         assert (config.method, config.seed) == (cell.method, cell.seed)
     assert [c.method for c in every] == sorted((c.method for c in every), key=list(METHODS).index)
     assert {c.column.table for c in select_neurons(["known", "c10-w1"])} == {"known", "candidates"}
-    assert {c.config(None, quick=True).steps for c in select_neurons(quick=True)} == {300}
+    assert {c.config(None).steps for c in select_neurons(quick=True)} == {300}
+
+
+def test_a_check_lengthens_no_recording() -> None:
+    full, quick = (select_neurons(["short", "c10-w1"], ["vi"], quick=q) for q in (False, True))
+    steps = {a.column.name: (a.config(None).steps, b.config(None).steps)
+             for a, b in zip(full, quick, strict=True)}  # fmt: skip
+    assert steps["c10-w1"] == (1000, 300)
+    assert steps["steps300-w1"] == (300, 300)
+    assert steps["steps60-w4"] == (60, 60)
+
+
+def test_the_notes_tell_a_check() -> None:
+    short, full = select_neurons(["c10-w1"], ["vi"], quick=True), select_neurons(["c10-w1"], ["fw"])
+    results = [(cell, "C. elegans", {"accuracy": 1.0}) for cell in short + full]
+    assert "A check: 1 of 2 runs are of recordings of 300 steps alone" in neurons_notes(results)
+    assert "check" not in neurons_notes(results[1:])
 
 
 @pytest.mark.parametrize(
@@ -106,6 +123,7 @@ def test_reproducing_keeps_and_fills(
     assert accuracy_grid("partial", results) is None
     text = docs.read_text()
     assert "Wiring: a synthetic wiring, not C. elegans. Mean over 2 simulated" in text
+    assert "A check: 4 of 8 runs are of recordings of 300 steps alone" in text
     assert "Calibration" in text
     assert "| resampling the names | " in text
     assert "Expected calibration error" in text
@@ -138,7 +156,23 @@ def test_the_calibration_error_is_none_where_beliefs_are_shares() -> None:
     assert calibration_error([*calibrated, *[(1.0, k < 2) for k in range(4)]]) == 0.25
 
 
-def test_damaged_names(tmp_path: Path) -> None:
-    (tmp_path / "names.csv").write_text("known,name\n0,A\n")
-    with pytest.raises(ValueError, match=r"names\.csv is not the table of names"):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "known,name\n0,A\n",
+        "known,name,right,confidence_vi\n",
+        "known,name,right,confidence_vi\n1,A,1,1.000\n",
+        "known,name,right,confidence_vi\n0,A,1,inf\n",
+        f"known,name,right,confidence_vi\n0,{'A' * 200_000},1,1.000\n",
+    ],
+    ids=["columns", "header", "known", "infinite", "long"],
+)
+def test_damaged_names(tmp_path: Path, text: str) -> None:
+    (tmp_path / "names.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"names\.csv is not the table of names.*; remove it"):
+        read_beliefs([tmp_path], "vi")
+
+
+def test_missing_names(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"names\.csv is not there: run its cell again"):
         read_beliefs([tmp_path], "vi")

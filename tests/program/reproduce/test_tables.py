@@ -139,6 +139,18 @@ def test_docs_keep_all_but_the_table(tmp_path: Path) -> None:
     assert path.read_text() == text
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_docs_keep_their_line_ends(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "results.md"
+    start, stop = markers("jigsaw")
+    path.write_bytes(end.join(["# Results", start, stop, "End.", ""]).encode())
+    for _ in range(2):
+        update_docs("jigsaw", JIGSAW, path)
+        text = path.read_bytes().decode()
+        assert text.count("\n") == text.count(end) > 10
+        assert text.count("\r") == (text.count("\n") if end == "\r\n" else 0)
+
+
 @pytest.mark.parametrize("text", ["", "{0}\n", "{1}\n{0}\n", "{0}\n{0}\n{1}\n", "{0}{1}{1}"])
 def test_documents_without_room(tmp_path: Path, text: str) -> None:
     path = tmp_path / "results.md"

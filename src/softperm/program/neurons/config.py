@@ -26,7 +26,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "observed": (0.01, 1.0),
     "extra": (0.0, 1.0),
     "steps": (2, 1_000_000),
-    "noise": (1e-6, 1e6),
+    "noise": (1e-3, 1e6),  # below, rounding in float64 tells names apart, not the recording
     "seed": (0, LARGEST_SEED),
 }
 
@@ -45,7 +45,7 @@ class NeuronsConfig:
         observed: Share of the neurons that are recorded.
         extra: Cells recorded that are no neurons of the wiring, as a share of the neurons.
         steps: Steps T of a recording.
-        noise: Standard deviation of the noise in every step.
+        noise: Standard deviation of the noise in every step, from 0.001; the activity begins at 1.
         method: vi (Gumbel-Sinkhorn), start (the coordinate ascent that vi starts from), or a
             baseline: fw (Frank-Wolfe on the evidence of pairs), naive (variational inference
             without permutations), map, mcmc.

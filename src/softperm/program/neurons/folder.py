@@ -17,11 +17,12 @@ from softperm.plotting import save
 from softperm.program.neurons.config import NeuronsConfig
 from softperm.program.neurons.infer import Outcome, run
 from softperm.program.neurons.pictures import plot_body, plot_sharpening
+from softperm.program.neurons.simulation import simulate
 from softperm.program.readers import read_json, read_yaml
-from softperm.program.schema import build, require_same
-from softperm.program.training.folder import new_folder
+from softperm.program.schema import build, fit, require_same
+from softperm.program.training.folder import CONFIG, begin_run, require_new
 
-_CONFIG, _RESULT, _NAMES = "config.yaml", "result.json", "names.csv"
+_RESULT, _NAMES = "result.json", "names.csv"
 
 Result = dict[str, float]
 
@@ -32,11 +33,11 @@ def read_config(folder: Path) -> NeuronsConfig:
     Raises:
         ValueError: the folder holds no run of this task, or a damaged one.
     """
-    path = folder / _CONFIG
+    path = folder / CONFIG
     try:
         return build(NeuronsConfig, read_yaml(path), path)
     except OSError as error:
-        raise ValueError(f"{folder} holds no run: cannot read {_CONFIG}") from error
+        raise ValueError(f"{folder} holds no run: cannot read {CONFIG}") from error
 
 
 def read_result(folder: Path) -> tuple[str, Result] | None:
@@ -52,18 +53,13 @@ def read_result(folder: Path) -> tuple[str, Result] | None:
     try:
         if not isinstance(values, dict) or values.keys() != {"wiring", "metrics"}:
             raise TypeError("it must hold wiring and metrics")
-        metrics = {str(name): float(value) for name, value in values["metrics"].items()}
+        metrics = {name: fit(value, float, name) for name, value in values["metrics"].items()}
         for name in ("accuracy", "seconds", "loss", "loss_of_the_truth"):
             if name not in metrics:
                 raise TypeError(f"it must hold {name}")
         return str(values["wiring"]), metrics
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not the result of a run: {error}") from error
-
-
-def _require_settings(folder: Path, config: NeuronsConfig) -> None:
-    given = {name: value for name, value in asdict(config).items() if name != "data"}
-    require_same(asdict(read_config(folder)), given, folder)
 
 
 def _names_table(wiring: Wiring, outcome: Outcome) -> str:
@@ -96,7 +92,7 @@ def run_in(folder: Path, config: NeuronsConfig, *, resume: bool, draw: bool = Tr
     """Run in a folder, or begin again where an interrupted call left off.
 
     A run takes seconds to minutes and is a function of its settings, so an interrupted one is done
-    from its beginning; a finished one is kept.
+    from its beginning; a finished one is kept, unless its names are missing.
 
     Arguments:
         folder: The folder; new or empty without `resume`.
@@ -108,26 +104,24 @@ def run_in(folder: Path, config: NeuronsConfig, *, resume: bool, draw: bool = Tr
         Whether anything was left to do.
 
     Raises:
-        ValueError: the folder holds a run with other settings, or something else.
+        ValueError: the folder holds a run with other settings, or something else, or the settings
+            do not fit the wiring.
         Busy: another process is writing to it.
         OSError: something cannot be read or written.
     """
-    if (folder / _CONFIG).exists():
-        if not resume:
-            raise ValueError(
-                f"{folder} holds a run already: add --resume to continue it, or give another --out"
-            )
-        _require_settings(folder, config)
-        if read_result(folder) is not None:
+    begun = resume and (folder / CONFIG).exists()
+    if begun:
+        require_same(asdict(read_config(folder)), asdict(config), folder)
+        if read_result(folder) is not None and (folder / _NAMES).exists():
             return False
-    elif folder.exists():
-        raise ValueError(f"{folder} is there already, and holds no run: give another --out")
+    else:
+        require_new(folder)
     wiring = load_wiring(config.data)
-    files = {_CONFIG: yaml.safe_dump(asdict(config), sort_keys=False)}
-    begun = (folder / _CONFIG).exists()
-    with locked(folder) if begun else new_folder(folder, files) as lock:
+    worms = simulate(wiring, config).worms  # settings that do not fit the wiring are told here
+    files = {CONFIG: yaml.safe_dump(asdict(config), sort_keys=False)}
+    with locked(folder) if begun else begin_run(folder, files) as lock:
         remove_leftovers(folder)
-        outcome = run(wiring, config)
+        outcome = run(worms, wiring, config)
         lock.require_current()
         _write(folder, wiring, outcome, draw=draw)
     return True

@@ -1,4 +1,4 @@
-"""From settings to names: simulate, infer, and measure."""
+"""From worms to names: infer, and measure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from softperm.program.neurons.model import (
     ridge_loss,
     weight_posterior,
 )
-from softperm.program.neurons.simulation import Worm, simulate
+from softperm.program.neurons.simulation import Worm
 from softperm.program.neurons.start import Start, find_start, hard_names, unnamed_evidence
 from softperm.program.training.streams import stream_seed
 
@@ -240,12 +240,11 @@ def measure(
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
-def run(wiring: Wiring, config: NeuronsConfig) -> Outcome:
-    """Simulate worms, infer their names, and measure: a function of wiring and settings alone.
+def run(worms: list[Worm], wiring: Wiring, config: NeuronsConfig) -> Outcome:
+    """Infer the names of worms, and measure: a function of worms, wiring and settings alone.
 
     Only "seconds", the processor time of the inference, is another every time.
     """
-    worms = simulate(wiring, config).worms
     std = prior_std(wiring.adjacency)
     began = time.process_time()
     found = infer(worms, wiring.adjacency, std, config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from softperm.program.neurons.config import METHODS, Method, NeuronsConfig
@@ -15,23 +15,30 @@ _QUICK_STEPS = 300
 
 @dataclass(frozen=True)
 class NeuronsCell:
-    """One run: a column, a method and a seed."""
+    """One run.
+
+    Arguments:
+        column: Its column.
+        method: Its method.
+        seed: Its seed.
+        quick: Whether its recordings are short, for a check.
+    """
 
     column: Column
     method: Method
     seed: int
+    quick: bool = False
 
     @property
     def name(self) -> str:
         """The name of its run folder."""
         return f"{self.column.name}-{self.method}-seed{self.seed}"
 
-    def config(self, data: str | None, *, quick: bool = False) -> NeuronsConfig:
+    def config(self, data: str | None) -> NeuronsConfig:
         """The settings of the run."""
         settings = {**self.column.settings, "data": data, "method": self.method, "seed": self.seed}
-        if quick:
-            settings["steps"] = _QUICK_STEPS
-        return NeuronsConfig(**settings)
+        config = NeuronsConfig(**settings)
+        return replace(config, steps=min(config.steps, _QUICK_STEPS)) if self.quick else config
 
 
 def methods_of(table: TableName) -> tuple[Method, ...]:
@@ -72,7 +79,7 @@ def select_neurons(
     chosen = cells or (["c10-w1", "known40-eta0.1"] if quick else names)
     compared = methods or (["vi", "fw"] if quick else list(METHODS))
     found = [
-        NeuronsCell(column, method, seed)
+        NeuronsCell(column, method, seed, quick)
         for method in METHODS  # the headline of all cells before the first baseline
         for column in every
         for seed in sorted(set(seeds))
@@ -83,7 +90,7 @@ def select_neurons(
     if not found:
         raise ValueError(f"methods must be vi or start for partial, got {', '.join(compared)}")
     for run in found:
-        run.config(None, quick=quick)  # refuses seeds that are out of range
+        run.config(None)  # refuses seeds that are out of range
     return found
 
 
@@ -92,7 +99,6 @@ def run_neurons(
     out: Path,
     data: str | None,
     *,
-    quick: bool = False,
     finished: Callable[[NeuronsCell, bool], None],
 ) -> None:
     """Run cells one after the other; what is finished is kept.
@@ -101,13 +107,12 @@ def run_neurons(
         cells: The cells; all of their settings are checked before the first is run.
         out: The folder of their run folders.
         data: Folder of the wiring's tables.
-        quick: Short recordings.
         finished: Called after every cell, with whether there was anything to do.
 
     Raises:
         ValueError: a folder holds a run with other settings.
     """
-    configs = {cell: cell.config(data, quick=quick) for cell in cells}
+    configs = {cell: cell.config(data) for cell in cells}
     for cell in cells:
         finished(cell, run_in(out / cell.name, configs[cell], resume=True, draw=False))
 
@@ -120,13 +125,14 @@ def read_neurons(out: Path) -> list[tuple[NeuronsCell, str, Result]]:
     """
     found = []
     for cell in (
-        NeuronsCell(column, method, -1)
+        NeuronsCell(column, method, 0)
         for column in columns()
         for method in methods_of(column.table)
     ):
         for path in sorted(out.glob(f"{cell.column.name}-{cell.method}-seed*/result.json")):
             result = read_result(path.parent)
             if result is not None:
-                seed = read_config(path.parent).seed
-                found.append((NeuronsCell(cell.column, cell.method, seed), *result))
+                config = read_config(path.parent)
+                quick = config.steps < cell.config(None).steps
+                found.append((replace(cell, seed=config.seed, quick=quick), *result))
     return found

@@ -60,7 +60,7 @@ def reproduce_neurons(
     if docs is not None:
         require_markers("neurons", Path(docs))
     print(f"wiring: {load_wiring(data).source}")
-    run_neurons(chosen, folder, data, quick=quick, finished=_report)
+    run_neurons(chosen, folder, data, finished=_report)
     _show(folder, read_neurons(folder), docs)
     return 0
 

@@ -14,6 +14,7 @@ from softperm.program.neurons.folder import Result
 from softperm.program.reproduce.neurons import NeuronsCell, methods_of
 from softperm.program.reproduce.neurons_columns import TITLES, Column, TableName, columns
 from softperm.program.reproduce.tables import Grid
+from softperm.program.schema import require_within
 
 Finished = Sequence[tuple[NeuronsCell, str, Result]]
 
@@ -125,20 +126,32 @@ def read_beliefs(folders: Iterable[Path], kind: str) -> list[tuple[float, bool]]
     """Confidence and truth of all names that were not known, by the scores of one kind.
 
     Raises:
-        ValueError: a table of names is damaged.
+        ValueError: a table of names is missing or damaged, or none of its names was not known.
     """
     pairs = []
     for folder in folders:
         path = folder / "names.csv"
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                pairs += [
-                    (float(row[f"confidence_{kind}"]), row["right"] == "1")
-                    for row in csv.DictReader(file)
-                    if row["known"] == "0" and row["name"]
-                ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not the table of names of a run: {error}") from error
+            pairs += _read_beliefs(path, kind)
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise ValueError(
+                f"{path} is not the table of names of a run: {error}; remove it and run its cell "
+                f"again"
+            ) from error
+        except FileNotFoundError as error:
+            raise ValueError(f"{path} is not there: run its cell again") from error
+    return pairs
+
+
+def _read_beliefs(path: Path, kind: str) -> list[tuple[float, bool]]:
+    """The same of one table."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["known"] == "0" and row["name"]]
+    pairs = [(float(row[f"confidence_{kind}"]), row["right"] == "1") for row in rows]
+    if not pairs:
+        raise ValueError("it holds no name that was not known")
+    for believed, _ in pairs:
+        require_within(believed, "a confidence", 0.0, 1.0)
     return pairs
 
 
@@ -226,5 +239,17 @@ def neurons_notes(results: Finished) -> str:
     sets = f"{many} simulated data set{'' if counts == [1] else 's'}"
     return (
         f"Wiring: {', '.join(sources)}. Mean over {sets} per cell, with its standard error where "
-        f"there are several; known names count as right ones."
+        f"there are several; known names count as right ones.{_note_of_a_check(results)}"
+    )
+
+
+def _note_of_a_check(results: Finished) -> str:
+    """What has to be said of short recordings; nothing where there are none."""
+    steps = {cell.config(None).steps for cell, *_ in results if cell.quick}
+    if not steps:
+        return ""
+    count = sum(cell.quick for cell, *_ in results)
+    return (
+        f" A check: {count} of {len(results)} runs are of recordings of {max(steps)} steps alone; "
+        f"the published figures are of longer ones."
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.box import SIMPLE
 from rich.table import Table as RichTable
 
-from softperm._files import write_text
+from softperm._files import replacing, write_text
 from softperm.program.reproduce.cells import CAVEAT, Net, Table, paper_figure
 from softperm.program.reproduce.runner import Result
 
@@ -215,11 +215,19 @@ def update_docs(table: Table, results: Sequence[Result], path: Path) -> Path:
 
 
 def put_between_markers(table: str, content: str, path: Path) -> Path:
-    """Put a text between the table's markers in a document; errors as `update_docs`."""
+    """Put a text between the table's markers in a document, with the line ends that it has.
+
+    Errors as `update_docs`.
+    """
     require_markers(table, path)
-    text = path.read_text(encoding="utf-8")
+    with path.open(encoding="utf-8", newline="") as file:
+        text = file.read()
     start, end = _markers(table)
     before, rest = text.split(start)
     after = rest.split(end)[1]
-    write_text(path, f"{before}{start}\n\n{content}\n{end}{after}")
+    inside = f"{start}\n\n{content}\n{end}"
+    if "\r\n" in text:
+        inside = inside.replace("\n", "\r\n")
+    with replacing(path) as temporary:
+        temporary.write_text(f"{before}{inside}{after}", encoding="utf-8", newline="")
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ import torch
 import yaml
 from torch import nn
 
-from softperm._files import write_text
-from softperm._lock import Lock, locked
+from softperm._lock import Lock
 from softperm.nn import Puzzle, SinkhornNet
 from softperm.program.readers import read_json, read_yaml
 from softperm.program.schema import build, check, fit, require_same, shorten
@@ -22,7 +21,7 @@ from softperm.program.settings import CONFIGS, JigsawConfig, SortingConfig
 from softperm.program.tasks import Jigsaw, Sorting, Task
 from softperm.program.training.config import TrainConfig
 from softperm.program.training.data import STATISTICS, require_same_data
-from softperm.program.training.folder import new_folder
+from softperm.program.training.folder import CONFIG, begin_run, require_new
 from softperm.program.training.table import read_table, write_table
 from softperm.program.training.tensorfile import read_tensors, write_tensors
 
@@ -50,7 +49,7 @@ class Run:
     @property
     def config_file(self) -> Path:
         """The settings of the run."""
-        return self.folder / "config.yaml"
+        return self.folder / CONFIG
 
     @property
     def metrics_file(self) -> Path:
@@ -87,62 +86,26 @@ class Run:
             Busy: another process was quicker.
             OSError: it cannot be written.
         """
-        self.require_new()
         settings = yaml.safe_dump({**asdict(task_config), **asdict(config)}, sort_keys=False)
         described = {"task": name, "model": task.describe(), "n_train": task.n_train}
         model = json.dumps(described, indent=2) + "\n"
         files = {self.model_file.name: model, self.config_file.name: settings}
-        make = self._fill if self.folder.exists() else self._appear
-        with make(files) as lock:
-            yield lock
-
-    @contextmanager
-    def _appear(self, files: dict[str, str]) -> Iterator[Lock]:
-        """The folder with these files, where nothing was."""
-        with ExitStack() as stack:
-            try:
-                lock = stack.enter_context(new_folder(self.folder, files))
-            except FileExistsError:  # another process was quicker
-                self.require_new()
-                raise
-            yield lock
-
-    @contextmanager
-    def _fill(self, files: dict[str, str]) -> Iterator[Lock]:
-        """These files in a folder that is empty."""
-        with locked(self.folder) as lock:
-            self.require_new()
-            try:
-                for name, text in files.items():
-                    write_text(self.folder / name, text)
-            except BaseException:
-                self.model_file.unlink(missing_ok=True)
-                raise
+        with begin_run(self.folder, files, self._is_left) as lock:
             yield lock
 
     def require_new(self) -> None:
-        """Refuse a folder that holds a run, or anything else.
+        """Refuse a folder that holds a run, or anything else; errors as `require_new`."""
+        require_new(self.folder, self._is_left)
 
-        Raises:
-            ValueError: it does.
-            NotADirectoryError: it is a file.
-        """
-        if self.config_file.exists():
-            raise ValueError(
-                f"{self.folder} holds a run already: add --resume to continue it, or give another "
-                f"--out"
-            )
-        if not self.folder.exists():
-            return
-        if not self.folder.is_dir():
-            raise NotADirectoryError(f"{self.folder} is no folder: give another --out")
-        begun = self.model_file.name  # by a process that was killed before it wrote config.yaml
-        names = (path.name for path in self.folder.iterdir())
-        others = sorted(name for name in names if name != begun and not name.startswith("."))
-        if others:
-            raise ValueError(
-                f"{self.folder} is not empty, it holds {shorten(others[0], 60)}: give another --out"
-            )
+    def _is_left(self, path: Path) -> bool:
+        """Whether a file is one that a run begins with, left by a process that was killed."""
+        if path != self.model_file or path.is_symlink():
+            return False
+        try:
+            self.describe()
+        except ValueError:
+            return False
+        return True
 
     def describe(self) -> tuple[str, Puzzle | SortingConfig]:
         """The task's name and the model that the run is to train.
