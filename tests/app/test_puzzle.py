@@ -37,6 +37,12 @@ def at_home(k: int) -> list[tuple[int, int]]:
     return [(row + 1, column + 1) for row in range(k) for column in range(k)]
 
 
+def take_example(page: Page, name: str) -> None:
+    """Choose a picture, and wait until it is there: then it is scrambled whatever else is asked."""
+    page.get_by_label(f"Example: {name}").click()
+    page.wait_for_selector(f"[aria-label^='Example: {name}'][aria-pressed=true]")
+
+
 def choose(page: Page, k: int) -> None:
     page.locator(f"#sizes label:has([value='{k}'])").click()
     page.wait_for_function(f"() => document.querySelectorAll('.piece').length === {k * k}")
@@ -48,7 +54,7 @@ def choose(page: Page, k: int) -> None:
 def test_an_example_is_scrambled_and_restored(open_page: Opener, k: int) -> None:
     page = open_page()
     result(page, "Scrambled")
-    page.get_by_label("Example: a five").click()
+    take_example(page, "a five")
     choose(page, k)
     page.click("#restore")
     assert result(page, "Restored") == "Restored: exact."
@@ -213,7 +219,7 @@ def test_wrong_uploads(open_page: Opener, tmp_path: Path, data: bytes, words: st
 
 def test_the_matrix_sharpens_as_the_temperature_falls(open_page: Opener) -> None:
     page = open_page()
-    page.get_by_label("Example: a five").click()
+    take_example(page, "a five")
     choose(page, 3)
     page.click("#restore")
     result(page, "Restored")
@@ -258,7 +264,7 @@ def test_twins_are_named(open_page: Opener) -> None:
 def test_wrong_pieces_are_marked(open_page: Opener) -> None:
     page = open_page()
     result(page, "Scrambled")
-    page.get_by_label("Example: a landscape").click()
+    take_example(page, "a landscape")
     choose(page, 4)
     page.click("#restore")
     found = re.match(r"Restored: (\d+) of 16 pieces wrong", result(page, "Restored"))
