@@ -73,7 +73,7 @@ def apply_permutation(
     return x.gather(dim, index)
 
 
-def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+def _without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """Autocasting would round what promotion keeps."""
     kind = x.device.type
     if torch.amp.is_autocast_available(kind):
@@ -96,7 +96,7 @@ def _apply_matrix(P: Tensor, x: Tensor, n_positions: int | None) -> Tensor:
     batch, x = _align(P.shape[:-2], P.shape[-2], x)
     dtype = torch.promote_types(P.dtype, x.dtype)
     items, trailing = x.shape[len(batch)], x.shape[len(batch) + 1 :]
-    with without_autocast(x):
+    with _without_autocast(x):
         columns = x.reshape(*batch, items, trailing.numel()).to(dtype)
         y = P.to(dtype).mT @ columns
     return y.reshape(*batch, P.shape[-1], *trailing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from softperm._apply import without_autocast
+from softperm._apply import apply_permutation
 from softperm._checks import (
     as_int,
     require_noise_scale,
@@ -119,11 +119,8 @@ class LearnedPermutation(nn.Module):
         if not self.training:
             return x.index_select(dim, invert_permutation(self.permutation).to(x.device))
         P = self.soft(generator)
-        dtype = torch.promote_types(P.dtype, x.dtype)
-        blocks = x.movedim(dim, -1).unflatten(-1, P.shape[:2]).to(dtype)
-        with without_autocast(x):
-            y = torch.einsum("...ki,kij->...kj", blocks, P.to(dtype))
-        return y.flatten(-2).movedim(-1, dim)
+        blocks = x.movedim(dim, 0).unflatten(0, P.shape[:2])
+        return apply_permutation(P, blocks).flatten(0, 1).movedim(0, dim)
 
     def extra_repr(self) -> str:
         """The settings, as `print(layer)` shows them."""
