@@ -247,7 +247,7 @@ def require_positions(perm: Tensor, name: str, n_positions: int | None = None) -
     n = items if n_positions is None else require_non_negative_int(n_positions, "n_positions")
     if not can_read_values(perm) or perm.numel() == 0:
         return n, False
-    places = perm.sort(-1).values.long()
+    places = perm.sort(-1).values
     if items == n and _is_complete(places):
         return n, True
     _require_different(places, name, f"every index 0..{n - 1}", n)
@@ -256,6 +256,7 @@ def require_positions(perm: Tensor, name: str, n_positions: int | None = None) -
 
 def _require_different(places: Tensor, name: str, indices: str, limit: float) -> None:
     """Refuse sorted positions that are repeated (but for -1), below -1, or not below the limit."""
+    places = places.long()  # in shorter integers the limits would wrap around
     repeated = (places[..., 1:] == places[..., :-1]) & (places[..., 1:] >= 0)
     if bool(repeated.any() | (places[..., 0] < -1).any() | (places[..., -1] >= limit).any()):
         raise ValueError(
@@ -269,7 +270,7 @@ def require_partial_perm(perm: Tensor, name: str) -> None:
     """Refuse everything but an integer tensor of different positions, -1 standing for none."""
     _require_indices(perm, name)
     if can_read_values(perm) and perm.numel() > 0:
-        _require_different(perm.sort(-1).values.long(), name, "every index", torch.inf)
+        _require_different(perm.sort(-1).values, name, "every index", torch.inf)
 
 
 def as_sample_shape(sample_shape: SampleShape, name: str = "sample_shape") -> torch.Size:
