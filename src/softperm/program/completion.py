@@ -13,6 +13,7 @@ from softperm.program.parser import Parser
 from softperm.program.presets import preset_names
 from softperm.program.reproduce.cells import SIZES
 from softperm.program.reproduce.neurons_columns import names_of_cells
+from softperm.program.settings import NAMED_DATA
 
 _PATHS = {"FILE": shtab.FILE, "IMAGE": shtab.FILE, "DIR": shtab.DIRECTORY}  # by metavar
 _FOLDERS = ("run", "data")  # what these name may be a folder as well as one of the known words
@@ -65,7 +66,7 @@ def _known(what: str) -> dict[str, list[str]]:
     return {
         "preset": preset_names(what),
         "run": pretrained_names(),
-        "data": ["digits", "mnist"] if what == "jigsaw" else [],
+        "data": list(NAMED_DATA) if what == "jigsaw" else [],
         "sizes": [str(size) for table, sizes in SIZES.items() if table == what for size in sizes],
         "cells": names_of_cells(),
     }

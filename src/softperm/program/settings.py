@@ -23,7 +23,7 @@ JIGSAW_RANGES: dict[str, tuple[float, float]] = {
     "noise_scale": (0.0, 1e6),
     "n_samples": (1, 10_000),
 }
-_NAMED = ("digits", "mnist")  # images that are no folder
+NAMED_DATA = ("digits", "mnist")  # images that are no folder
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class JigsawConfig:
             raise ValueError(f"channels must be 1 or 3, got {self.channels}")
         if not self.data:
             raise ValueError("data must be digits, mnist or a folder, got an empty name")
-        if self.data not in _NAMED:  # a run is evaluated and resumed from other folders, too
+        if self.data not in NAMED_DATA:  # a run is evaluated and resumed from other folders, too
             object.__setattr__(self, "data", os.path.realpath(self.data))
         if self.net not in ("conv", "transformer"):
             raise ValueError(f"net must be conv or transformer, got {self.net!r}")
