@@ -61,7 +61,7 @@ class Bench:
         return self.medians({name: b.forward for name, b in bound.items()})
 
     def both(self, size: report.Size, tau: float) -> dict[str, float]:
-        """Median seconds of loss and gradient."""
+        """Median seconds of S and, for a given gradient of it, that of X."""
         bound = self.bound(size, tau)
         check({name: b.to_numpy(b.both()[1]) for name, b in bound.items()})
         return self.medians({name: b.both for name, b in bound.items()})

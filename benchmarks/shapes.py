@@ -49,13 +49,13 @@ class Bench:
         return medians(dict(calls), self.budget, fewest=2, most=self.most)
 
     def both(self, functions: dict[str, Function], inputs: Sequence[Tensor]) -> dict[str, float]:
-        """Median seconds of a loss and its gradient with respect to all inputs."""
+        """Median seconds of the result and, for a given one, the gradients of all inputs."""
         leaves = [tensor.clone().requires_grad_() for tensor in inputs]
         shape = next(iter(functions.values()))(*inputs).shape
         weights = torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
         def call(function: Function) -> Callable[[], tuple[Tensor, ...]]:
-            return lambda: torch.autograd.grad((function(*leaves) * weights).sum(), leaves)
+            return lambda: torch.autograd.grad(function(*leaves), leaves, weights)
 
         calls = {name: call(function) for name, function in functions.items()}
         for gradients in zip(*(both() for both in calls.values()), strict=True):
