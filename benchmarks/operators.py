@@ -19,7 +19,7 @@ import torch
 from contenders import OURS, PLAIN, Bound, all_contenders
 from levels import LEVELS, older_library
 from plain import N_ITERS, SIZES, THREADS
-from timing import check, limit_threads, medians
+from timing import check, medians, prepare
 
 import softperm
 from softperm.kernels.cpu import library
@@ -146,7 +146,7 @@ def main() -> None:
         help="measure those for an older processor; nothing but results.csv is written",
     )
     options = parser.parse_args()
-    limit_threads(THREADS)
+    prepare(THREADS)
     report.require_kernels()
     if options.kernels:
         library.function = older_library(LEVELS[options.kernels])  # type: ignore[assignment]

@@ -9,7 +9,7 @@ from typing import Any
 import report
 import torch
 from plain import N_ITERS, THREADS
-from timing import limit_threads, medians
+from timing import medians, prepare
 from torch import Tensor
 
 import softperm
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help=report.QUICK)
     options = parser.parse_args()
-    limit_threads(THREADS)
+    prepare(THREADS)
     report.require_kernels()
     torch.manual_seed(0)
     budget = 0.1 if options.quick else 0.5

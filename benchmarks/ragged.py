@@ -20,7 +20,7 @@ import report
 import torch
 from plain import THREADS
 from scipy.optimize import linear_sum_assignment
-from timing import check, limit_threads, medians
+from timing import check, medians, prepare
 from torch import Tensor
 
 import softperm
@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help=report.QUICK)
     options = parser.parse_args()
-    limit_threads(THREADS)
+    prepare(THREADS)
     report.require_kernels()
     results = {
         f"{batch} x {rows} x 1 to {most}": measure(batch, rows, most, options.quick)

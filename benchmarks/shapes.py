@@ -15,7 +15,7 @@ import shape_contenders
 import torch
 from plain import THREADS
 from shape_contenders import Function
-from timing import check, limit_threads, medians
+from timing import check, medians, prepare
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help=report.QUICK)
     options = parser.parse_args()
-    limit_threads(THREADS)
+    prepare(THREADS)
     report.require_kernels()
     bench = Bench(options.quick)
     results = {"slack": slack(bench), **clusters(bench), "rectangles": rectangles(bench)}

@@ -12,7 +12,7 @@ import report
 import torch
 import tutorial_loop
 from plain import THREADS
-from timing import limit_threads, seconds
+from timing import prepare, seconds
 
 from softperm.program.tasks import Jigsaw, JigsawConfig
 from softperm.program.training.config import TrainConfig
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="training steps a turn")
     options = parser.parse_args()
 
-    limit_threads(THREADS)
+    prepare(THREADS)
     torch.manual_seed(0)
     task = Jigsaw(JigsawConfig())
     ours = Ours(task, TrainConfig())

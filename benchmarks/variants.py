@@ -19,7 +19,7 @@ import report
 import torch
 from levels import older_library
 from plain import N_ITERS, THREADS
-from timing import limit_threads, medians
+from timing import medians, prepare
 
 import softperm
 from softperm.kernels import cpu
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--threads", choices=("borrowed", "own"), help=argparse.SUPPRESS)
     parser.add_argument("--budget", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    limit_threads(THREADS)
+    prepare(THREADS)
     if options.threads:
         print(json.dumps(steps_with(options.threads, options.budget)))
         return

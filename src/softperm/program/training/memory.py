@@ -1,8 +1,10 @@
-"""Networks that no memory holds, refused before they are made."""
+"""The memory of a training: refused where there is not enough, and kept from step to step."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable
 
 import torch
@@ -10,6 +12,11 @@ from torch import nn
 
 _COPIES = 4  # a weight, its gradient and two averages of Adam
 _BYTES = 4
+
+# Of glibc's `mallopt`: from how much free memory some is given back, and from which size a block
+# comes from the system itself. Where larger ones do not, some gigabytes may lie idle between them.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_FREE_MEMORY, _LARGEST_BLOCK = 1 << 30, 32 << 20
 
 
 def _installed() -> float:
@@ -34,3 +41,14 @@ def require_room(make_net: Callable[[], nn.Module]) -> None:
             f"a network of {weights:,} weights takes {wanted / 2**30:,.0f} GiB to train, and there "
             f"are {there / 2**30:,.0f}: take fewer channels, features or pieces"
         )
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, for the next step needs as much again.
+
+    glibc gives it back to the system, which has to clear every page when it is touched again: that
+    took longer than what a small network computes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None and mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK):
+        mallopt(_TRIM_THRESHOLD, _FREE_MEMORY)

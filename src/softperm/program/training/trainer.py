@@ -19,7 +19,7 @@ from softperm.program.training.checkpoint import Parts, Progress, load_checkpoin
 from softperm.program.training.config import TrainConfig
 from softperm.program.training.events import EventWriter
 from softperm.program.training.loader import stored_examples
-from softperm.program.training.memory import require_room
+from softperm.program.training.memory import keep_freed_memory, require_room
 from softperm.program.training.optimizers import make_optimizers, make_schedule
 from softperm.program.training.phases import Phases
 from softperm.program.training.run import Run
@@ -47,6 +47,7 @@ class Trainer:
         self.team, self.workers = team, workers
         self.fabric = fabric = team.fabric
         require_room(task.make_net)
+        keep_freed_memory()
         torch.manual_seed(stream_seed(config.seed, "weights"))
         self.raw_net = net = task.make_net()
         compiled: Any = torch.compile(net) if config.compile else net
