@@ -8,6 +8,10 @@
 #include <new>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace softperm {
 
 class Arena {
@@ -18,8 +22,18 @@ class Arena {
     std::vector<std::unique_ptr<char, Free>> blocks;
     size_t all = 0, size = 0, used = 0; // bytes of all blocks, of the last, and taken of the last
 
+    // Ask for large pages: the system clears every page when it is first touched, and many small ones
+    // took up to a sixth of a call.
+    static void enlarge_pages([[maybe_unused]] char* block, [[maybe_unused]] size_t bytes) {
+#if defined(__linux__)
+        constexpr size_t PAGE = size_t(2) << 20;
+        const size_t before = (PAGE - reinterpret_cast<uintptr_t>(block) % PAGE) % PAGE;
+        if (bytes >= 2 * PAGE) madvise(block + before, (bytes - before) / PAGE * PAGE, MADV_HUGEPAGE);
+#endif
+    }
     void add(size_t bytes) {
         std::unique_ptr<char, Free> block(static_cast<char*>(::operator new(bytes, std::align_val_t(LINE))));
+        enlarge_pages(block.get(), bytes);
         blocks.push_back(std::move(block));
         all += size = bytes;
         used = 0;
