@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +34,13 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert caught.value.code == 2
     assert "--out must be a new or empty folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell of Unix")
+def test_it_trains_where_the_output_is_closed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "softperm.program.demo", "--out", str(tmp_path)]
+    closed = ["sh", "-c", 'exec "$0" "$@" >&-', *command]
+    done = subprocess.run(closed, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "digits-2x2" / "puzzles.png").exists()

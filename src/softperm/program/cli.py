@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         the signal that asked to stop.
     """
     if argv is None:
-        _open_closed_streams()
+        open_closed_streams()
         leave_on_signal()
     from softperm.program.commandline import run
     from softperm.program.errors import give_up_output, guarded, show_every_name
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _open_closed_streams() -> None:
+def open_closed_streams() -> None:
     """Give the standard streams that the caller closed to nobody, as `/dev/null` would.
 
     Otherwise the next file that is opened gets the number of one, and what is meant for the

@@ -20,6 +20,7 @@ from softperm.metrics import kendall_tau
 from softperm.nn import PuzzleSolver, load_pretrained
 from softperm.plotting import plot_puzzles, save
 from softperm.program.cli import main as softperm
+from softperm.program.cli import open_closed_streams
 from softperm.puzzles import assemble, identical_pieces, scramble
 
 _EXAMPLES = 6
@@ -77,4 +78,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    open_closed_streams()
     raise SystemExit(main())

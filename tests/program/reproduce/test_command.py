@@ -9,9 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from safetensors.torch import load_file
 
 from softperm.program import presets, report
@@ -218,3 +220,26 @@ def test_nothing_is_reported_for_a_cell_that_fails(
     captured = capsys.readouterr()
     assert "no room left" in captured.err
     assert "paper-n5-seed0" not in captured.out
+
+
+def test_a_cell_goes_on_with_as_many_images_as_it_began_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("pictures").mkdir()
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"pictures/{number}.png")
+    again = ["reproduce", "jigsaw", "--pieces", "2", "--net", "paper", "--device", "cpu"]
+    again += ["--data", "pictures", "--out", "out"]
+    assert main(again) == 0
+    cell = Path("out/paper-2x2-seed0")
+    (cell / "result.json").unlink()  # as where the call was killed before it measured
+    path = cell / "model.json"
+    model = json.loads(path.read_text())
+    path.write_text(json.dumps({**model, "n_train": model["n_train"] + 1}))
+    capsys.readouterr()
+    assert main(again) == 1
+    error = capsys.readouterr().err
+    assert "paper-2x2-seed0 began with other data: there were" in error
+    assert error.count("\n") == 1
+    assert not (cell / "result.json").exists()

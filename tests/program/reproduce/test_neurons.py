@@ -164,8 +164,9 @@ def test_the_calibration_error_is_none_where_beliefs_are_shares() -> None:
         "known,name,right,confidence_vi\n1,A,1,1.000\n",
         "known,name,right,confidence_vi\n0,A,1,inf\n",
         f"known,name,right,confidence_vi\n0,{'A' * 200_000},1,1.000\n",
+        "known,name,right,confidence_vi\n0,A,1,1.000\n0,B,1,0.9",
     ],
-    ids=["columns", "header", "known", "infinite", "long"],
+    ids=["columns", "header", "known", "infinite", "long", "cut"],
 )
 def test_damaged_names(tmp_path: Path, text: str) -> None:
     (tmp_path / "names.csv").write_text(text)

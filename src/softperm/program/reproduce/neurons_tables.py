@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -146,7 +147,11 @@ def read_beliefs(folders: Iterable[Path], kind: str) -> list[tuple[float, bool]]
 def _read_beliefs(path: Path, kind: str) -> list[tuple[float, bool]]:
     """The same of one table."""
     with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["known"] == "0" and row["name"]]
+        text = file.read()
+    if not text.endswith("\n"):  # every row that is written whole ends so
+        raise ValueError("its last line is cut")
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    rows = [row for row in table if row["known"] == "0" and row["name"]]
     pairs = [(float(row[f"confidence_{kind}"]), row["right"] == "1") for row in rows]
     if not pairs:
         raise ValueError("it holds no name that was not known")

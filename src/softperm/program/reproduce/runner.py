@@ -167,6 +167,8 @@ def run_cell(cell: Cell, folder: Path, chosen: Settings) -> Result | None:
     else:
         run.require_new()
     task = TASKS[cell.table](task_config)  # type: ignore[arg-type]
+    if begun:
+        run.require_data(task)
 
     def create() -> AbstractContextManager[Lock]:
         return run.create(cell.table, task, task_config, config)
