@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -259,6 +260,29 @@ class TestFunc:
         soft = sinkhorn(references.matrices((5, 3, 3)))
         grad = torch.func.grad(lambda s: (straight_through(s) * weights).sum())
         assert torch.equal(torch.func.vmap(grad)(soft), weights.expand(5, 3, 3))
+
+    def test_straight_through_forward_mode(self) -> None:
+        """It is rounded after the Sinkhorn operator, and moves as that does."""
+        x, along = references.matrices((4, 3, 3)), references.matrices((4, 3, 3), seed=1)
+
+        def rounded(x: Tensor) -> Tensor:
+            return straight_through(sinkhorn(x))
+
+        def drawn(x: Tensor, hard: bool) -> Tensor:
+            generator = torch.Generator().manual_seed(0)
+            return gumbel_sinkhorn(x, hard=hard, generator=generator)
+
+        def moves(function: Any, x: Tensor) -> Any:
+            return torch.func.jvp(function, (x,), (along,))
+
+        for hard, soft in (
+            (rounded, sinkhorn),
+            (partial(drawn, hard=True), partial(drawn, hard=False)),
+        ):
+            value, tangent = moves(hard, x)
+            assert torch.equal(value, hard(x))
+            assert set(value.unique().tolist()) == {0.0, 1.0}
+            assert torch.equal(tangent, moves(soft, x)[1])
 
 
 class TestWaysAroundTheEagerPath:

@@ -40,6 +40,11 @@ class Settings(NamedTuple):
     backend: str
 
 
+def matrix_dtype(dtype: torch.dtype) -> torch.dtype:
+    """In which the kernels take matrices that are given in a dtype."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def working_dtype(x: Tensor) -> torch.dtype:
     """float64 wherever the device has it: at |L| = 1e8 a float32 scaling is off by 4 in the log."""
     return torch.float32 if x.device.type == "mps" else torch.float64

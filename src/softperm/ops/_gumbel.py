@@ -13,6 +13,7 @@ from softperm._checks import (
 )
 from softperm._teach import teaching
 from softperm._typing import Float, Int64, Integer, SampleShape
+from softperm.kernels.reference import matrix_dtype
 from softperm.ops._matching import check_matching, matching, matching_batch
 from softperm.ops._options import Backend, Grad, check_tau
 from softperm.ops._shapes import Shape, check_shape, common_batch
@@ -59,7 +60,7 @@ def sample_gumbel(
         raise TypeError(f"dtype must be floating, got {dtype}")
     if device is None and generator is not None:
         device = generator.device
-    draw = torch.float64 if dtype == torch.float64 else torch.float32
+    draw = matrix_dtype(dtype)
     u = torch.rand(as_sample_shape(shape, "shape"), dtype=draw, device=device, generator=generator)
     limits = torch.finfo(draw)
     return u.clamp(limits.tiny, 1 - limits.eps / 2).log_().neg_().log_().neg_().to(dtype)
@@ -73,7 +74,7 @@ def _perturb(
 ) -> Tensor:
     """X + s eps, sample_shape + (*, m, n), in float32, or in float64 for float64."""
     noise_scale = require_noise_scale(noise_scale)
-    dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
+    dtype = matrix_dtype(log_alpha.dtype)
     x = log_alpha.to(dtype).expand(as_sample_shape(sample_shape) + log_alpha.shape)
     if noise_scale == 0:
         return x

@@ -19,6 +19,7 @@ from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm._typing import Float, Int64, Integer
 from softperm.kernels import dispatch
+from softperm.kernels.reference import matrix_dtype
 from softperm.ops._sizes import (
     check_size,
     counted_entries,
@@ -27,11 +28,6 @@ from softperm.ops._sizes import (
     require_number_or_tensor,
     side,
 )
-
-
-def working_dtype(scores: Tensor) -> torch.dtype:
-    """float64 for float64, else float32."""
-    return torch.float64 if scores.dtype == torch.float64 else torch.float32
 
 
 def require_below_infinity(scores: Tensor, name: str, shape: tuple[int, ...]) -> None:
@@ -64,7 +60,7 @@ def _compute(
     x: Tensor, unmatched: Tensor | None, n_rows: Tensor | None, n_cols: Tensor | None
 ) -> Tensor:
     """The assignments, found on the CPU wherever the scores are; all arguments have the batch."""
-    dtype, batch, count = working_dtype(x), x.shape[:-2], x.shape[:-2].numel()
+    dtype, batch, count = matrix_dtype(x.dtype), x.shape[:-2], x.shape[:-2].numel()
     scores = x.to("cpu", dtype)
     alone = None if unmatched is None else unmatched.to("cpu", dtype)
     sizes = [None if k is None else k.to("cpu", torch.int64) for k in (n_rows, n_cols)]
@@ -149,7 +145,7 @@ def _expand(x: Tensor, unmatched: Any, n_rows: Any, n_cols: Any) -> tuple[Any, .
     batch = matching_batch(x, unmatched, n_rows, n_cols)
     sizes = [_for_each(k, batch, x.device) for k in (n_rows, n_cols)]
     if unmatched is not None:
-        alone = in_range(unmatched, working_dtype(x), x.device)
+        alone = in_range(unmatched, matrix_dtype(x.dtype), x.device)
         if n_rows is not None:
             rows = side(m, sizes[0], x.device)
             alone = rows.keep(alone.expand(*batch, m), 0.0)

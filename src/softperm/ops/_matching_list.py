@@ -12,11 +12,11 @@ from softperm._checks import require_float_matrix, shape_of
 from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm.kernels import dispatch
+from softperm.kernels.reference import matrix_dtype
 from softperm.ops._matching import (
     in_range,
     refuse_infeasible,
     require_below_infinity,
-    working_dtype,
 )
 from softperm.ops._sizes import require_broadcast, require_finite, require_number_or_tensor
 
@@ -45,7 +45,7 @@ def _to_cpu(parts: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
 
 @torch.library.custom_op("softperm::matching_list", mutates_args=())
 def _matching_list(scores: Sequence[Tensor], unmatched: Sequence[Tensor]) -> Tensor:
-    dtype, count = working_dtype(scores[0]), len(scores)
+    dtype, count = matrix_dtype(scores[0].dtype), len(scores)
     parts = _to_cpu([*scores, *unmatched], dtype)
     return _compute_list(parts[:count], parts[count:]).to(scores[0].device)
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from softperm._checks import as_float, broadcast_batch, common_shape, first_index
 from softperm._torch import can_read_values
-from softperm.kernels.reference import Problem, working_dtype
+from softperm.kernels.reference import Problem, matrix_dtype, working_dtype
 from softperm.ops._sizes import (
     Side,
     check_size,
@@ -86,7 +86,7 @@ class Cut(NamedTuple):
 
 def _require_in_range(value: float | Tensor, name: str, x: Tensor) -> None:
     """Refuse a number that becomes infinite in the dtype in which the scores are computed."""
-    highest = torch.finfo(torch.float64 if x.dtype == torch.float64 else torch.float32).max
+    highest = torch.finfo(matrix_dtype(x.dtype)).max
     if not isinstance(value, Tensor) and abs(value) > highest:
         raise ValueError(f"{name} must lie within {highest:g}, the range of float32, got {value}")
 

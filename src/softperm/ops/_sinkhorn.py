@@ -17,7 +17,7 @@ from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm._typing import Float, Integer
 from softperm.kernels import dispatch, implicit
-from softperm.kernels.reference import Problem, Settings
+from softperm.kernels.reference import Problem, Settings, matrix_dtype
 from softperm.ops._info import SinkhornInfo, require_converged
 from softperm.ops._options import Backend, Grad, check_backend, check_grad, check_tau, check_tol
 from softperm.ops._shapes import Cut, Shape, as_shape, broadcast_tau, check_shape, pose
@@ -40,7 +40,7 @@ def _pose(
 
     Square matrices that nothing else is given for are the problem themselves.
     """
-    dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
+    dtype = matrix_dtype(log_alpha.dtype)
     x = log_alpha if log_alpha.dtype == dtype else log_alpha.to(dtype)
     if shape is None and x.shape[-1] == x.shape[-2]:
         if _needs_check(log_alpha, backend):
@@ -82,7 +82,7 @@ def _spread(
     from softperm.ops import _spread  # few need it, and it imports torch.distributed
 
     tau = _spread.check_options(group, tau, shape, how, grad)
-    dtype = torch.float64 if log_alpha.dtype == torch.float64 else torch.float32
+    dtype = matrix_dtype(log_alpha.dtype)
     return _spread.solve(log_alpha.to(dtype), tau, how, shape, group)
 
 
@@ -218,7 +218,8 @@ def sinkhorn(
         tol: Stop every matrix as soon as its largest row-sum error is below this.
         backend: How to compute it: "cpu" (compiled, on CPUs), "triton" (compiled, on GPUs, where
             the package triton is installed), "torch" (on any device), or "auto" for the fastest.
-        grad: "unrolled", the gradient of the l steps, or "implicit", that of their limit.
+        grad: "unrolled", the gradient of the l steps, or "implicit", that of their limit, which has no
+            forward mode.
         group: A `torch.distributed.ProcessGroup` over which the rows are spread, in any numbers.
             Every process gives its own rows of `log_alpha` and `row_sums`, and gets those rows of
             the result that one process would have with all of them. Gradients are those of the sum

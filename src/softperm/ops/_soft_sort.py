@@ -9,6 +9,7 @@ from softperm._checks import FLOAT_DTYPES, require_tensor, shape_of
 from softperm._teach import teaching
 from softperm._torch import can_read_values
 from softperm._typing import Float
+from softperm.kernels.reference import matrix_dtype
 from softperm.ops._sinkhorn import sinkhorn
 
 
@@ -39,7 +40,7 @@ def _last(x: Tensor, dim: int) -> Tensor:
         raise ValueError(f"dim must be a dimension of x, got {dim} for shape {shape_of(x)}")
     if can_read_values(x) and not bool(x.isfinite().all()):
         raise ValueError(f"x must be finite, got NaN or infinity in shape {shape_of(x)}")
-    return x.movedim(dim, -1).to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+    return x.movedim(dim, -1).to(matrix_dtype(x.dtype))
 
 
 def _sort(x: Tensor, tau: float | Tensor, n_iters: int, descending: bool) -> Tensor:

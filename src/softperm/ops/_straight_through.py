@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -14,28 +12,9 @@ from softperm.ops._matching import matching
 from softperm.permutations import permutation_matrix
 
 
-class _Replaced(torch.autograd.Function):
-    """The hard matrix in the forward pass, the gradient of the soft one in the backward pass."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(soft: Tensor, hard: Tensor) -> Tensor:
-        return hard.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None
-
-
 def replace_by(hard: Tensor, soft: Tensor) -> Tensor:
-    """The hard matrices, with the gradient of the soft ones."""
-    replaced: Tensor = _Replaced.apply(soft, hard)  # type: ignore[no-untyped-call]
-    return replaced
+    """The hard matrices, with the derivatives of the soft ones, whose entries are finite."""
+    return hard + (soft - soft.detach())  # exact: what is added is 0
 
 
 def straight_through(soft: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m n"]:
