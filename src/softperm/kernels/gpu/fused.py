@@ -1,4 +1,6 @@
-"""Sinkhorn on GPUs for matrices that fit on chip: one program per matrix, in registers throughout.
+"""Sinkhorn on GPUs for matrices that fit on chip: one program per matrix, in registers.
+
+Above 64 x 64 the compiler moves part of the matrix to local memory.
 
 With r and c the wanted sums, a program holds K = softmax_i(X + u), whose columns sum to 1, for
 scalings u (float64) that it has absorbed, and further scalings a and b as plain factors:
