@@ -213,6 +213,13 @@ def test_each_matrix_stops_by_itself(dtype: torch.dtype, kernels: str) -> None:
     torch.testing.assert_close(gradients[0], gradients[1].to(dtype), atol=1e-6, rtol=1e-5)
 
 
+def test_no_tol_is_too_small_to_stop_without_any_error(kernels: str) -> None:
+    x = torch.zeros(2, 2, dtype=torch.float64, device=DEVICE)
+    info = sinkhorn(x, n_iters=4, tol=1e-50, return_info=True, backend="triton")[1]
+    assert info.row_error.item() == 0
+    assert info.n_iters.item() == 1
+
+
 def test_the_row_error_without_tol(kernels: str) -> None:
     x = references.matrices((2, 3, 3)).to(DEVICE)
     S, info = sinkhorn(x, n_iters=2, return_info=True, backend="triton")

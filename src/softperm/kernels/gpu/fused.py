@@ -1,4 +1,6 @@
-"""Sinkhorn on GPUs for matrices that fit on chip: one program per matrix, in registers throughout.
+"""Sinkhorn on GPUs for matrices that fit on chip: one program per matrix, in registers.
+
+Above 64 x 64 the compiler moves part of the matrix to local memory.
 
 With r and c the wanted sums, a program holds K = softmax_i(X + u), whose columns sum to 1, for
 scalings u (float64) that it has absorbed, and further scalings a and b as plain factors:
@@ -30,6 +32,7 @@ from softperm.kernels.reference import Problem, Settings
 
 _BYTES = 65_536  # the largest K to hold in registers, in whole blocks
 _SMALLEST_BLOCK = 16
+_LEAST_TOL = 1e-37  # Triton passes numbers in float32, where less may be 0: no error is below that
 # exp(-10): a factor stays below exp(10), so that what underflows in K, below exp(-87), stays below
 # exp(-67) of its column, and the rounding of the exponents that count, above exp(-20), below 1e-6.
 _LEAST_SUM = tl.constexpr(4.5e-5)
@@ -203,7 +206,8 @@ def forward(given: Problem, how: Settings) -> tuple[Tensor, Tensor, Tensor]:
     tensors, launch = _arguments(given)
     sizes, flags = x.shape[-2:], {"LOG": how.log, "STOP": how.tol > 0}
     kernel = forward_kernel[(batch.numel(),)]
-    kernel(*tensors, out, iters, error, *sizes, how.n_iters, how.tol, **flags, **launch)
+    tol = max(how.tol, _LEAST_TOL)
+    kernel(*tensors, out, iters, error, *sizes, how.n_iters, tol, **flags, **launch)
     return out, iters, error
 
 
