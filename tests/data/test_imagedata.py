@@ -70,3 +70,10 @@ def test_fields_cannot_be_replaced() -> None:
 def test_parts_that_do_not_fit(train: tuple[int, ...], test: tuple[int, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         with_statistics(torch.zeros(train, dtype=torch.uint8), torch.zeros(test, dtype=torch.uint8))
+
+
+def test_statistics_of_something_else() -> None:
+    with pytest.raises(TypeError, match=r"images must be uint8, got torch\.float32"):
+        channel_statistics(torch.zeros(2, 1, 3, 3))
+    with pytest.raises(ValueError, match=r"images must hold images .*got shape \(2, 3\)"):
+        channel_statistics(torch.zeros(2, 3, dtype=torch.uint8))

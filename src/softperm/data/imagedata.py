@@ -58,11 +58,29 @@ def require_images(images: Tensor | Images, name: str) -> None:
 def channel_statistics(
     images: Tensor | Images, gamma: float = 1.0
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Compute mean and standard deviation per channel of uint8 images (N, C, H, W).
+    """Compute mean and standard deviation per channel, of pixel values in [0, 1] to a power.
 
-    They are those of pixel values in [0, 1] to the power `gamma`; the deviation of a constant
-    channel is given as 1. The images are read some at a time.
+    The images are read some at a time.
+
+    Arguments:
+        images: uint8, (N, C, H, W), at least one.
+        gamma: The power.
+
+    Returns:
+        The C means and the C standard deviations; the deviation of a constant channel is given
+        as 1.
+
+    Raises:
+        TypeError: `images` are a tensor of another dtype.
+        ValueError: they do not have that shape.
+
+    Example:
+        >>> channel_statistics(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
+        ((0.5,), (0.5,))
     """
+    require_images(images, "images")
+    if isinstance(images, Tensor) and images.dtype != torch.uint8:
+        raise TypeError(f"images must be uint8, got {images.dtype}")
     length = max(1, _AT_A_TIME // math.prod(images.shape[1:]))
     counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
     for part in (images.in_order() if isinstance(images, Images) else images).split(length):

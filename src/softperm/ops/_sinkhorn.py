@@ -218,8 +218,8 @@ def sinkhorn(
         tol: Stop every matrix as soon as its largest row-sum error is below this.
         backend: How to compute it: "cpu" (compiled, on CPUs), "triton" (compiled, on GPUs, where
             the package triton is installed), "torch" (on any device), or "auto" for the fastest.
-        grad: "unrolled", the gradient of the l steps, or "implicit", that of their limit, which has no
-            forward mode.
+        grad: "unrolled", the gradient of the l steps, or "implicit", that of their limit, which has
+            no forward mode.
         group: A `torch.distributed.ProcessGroup` over which the rows are spread, in any numbers.
             Every process gives its own rows of `log_alpha` and `row_sums`, and gets those rows of
             the result that one process would have with all of them. Gradients are those of the sum
