@@ -135,6 +135,8 @@ def common_batch(log_alpha: Tensor, tau: float | Tensor, shape: Shape) -> torch.
     shapes = [log_alpha.shape[:-2]]
     shapes += [given.shape for given in (tau, *shape[2:]) if isinstance(given, Tensor)]
     shapes += [sums.shape[:-1] for sums in shape[:2] if isinstance(sums, Tensor)]
+    if len(shapes) == 1:
+        return shapes[0]
     return broadcast_batch("log_alpha, tau, row_sums, col_sums, slack, n_rows and n_cols", *shapes)
 
 
@@ -184,7 +186,7 @@ def _uniform(total: Tensor, lines: Side) -> Tensor:
 
 def _numbers(
     shape: Shape, m: int, n: int, batch: torch.Size, x: Tensor
-) -> tuple[Tensor, Tensor] | None:
+) -> tuple[Tensor | None, Tensor | None] | None:
     """The same as `_marginals` for numbers and lines that all count; no tensor is looked at."""
     r, c = shape.row_sums, shape.col_sums
     if shape.ragged or isinstance(r, Tensor) or isinstance(c, Tensor):
@@ -202,7 +204,9 @@ def _numbers(
     if abs(r * m - c * n) > _ROUNDING * max(r * m, c * n):
         _refuse_totals(r * m, c * n)
 
-    def alike(sums: float, lines: int) -> Tensor:
+    def alike(sums: float, lines: int) -> Tensor | None:
+        if sums == 1:
+            return None
         return torch.full((*batch, lines), log(sums), dtype=working_dtype(x), device=x.device)
 
     return alike(r, m), alike(c, n)
@@ -210,8 +214,10 @@ def _numbers(
 
 def _marginals(
     shape: Shape, rows: Side, columns: Side, batch: torch.Size, x: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The logarithms of the given sums; those that are not given are all alike."""
+) -> tuple[Tensor | None, Tensor | None]:
+    """The logarithms of the given sums, None where all are 1; those that are not given are all
+    alike.
+    """
     numbers = _numbers(shape, rows.length, columns.length, batch, x)
     if numbers is not None:
         return numbers
@@ -311,7 +317,8 @@ def pose(x: Tensor, tau: float | Tensor, shape: Shape) -> tuple[Problem, Cut]:
     batch = common_batch(x, tau, shape)
     m, n = x.shape[-2:]
     rows, columns = side(m, shape.n_rows, x.device), side(n, shape.n_cols, x.device)
-    x = x.expand(*batch, m, n)
+    if batch != x.shape[:-2]:
+        x = x.expand(*batch, m, n)
     if shape.has_sums:
         lines = _Lines(x, *_marginals(shape, rows, columns, batch, x))
     elif shape.slack is not None:

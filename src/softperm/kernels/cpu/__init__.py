@@ -134,7 +134,7 @@ def backward(
     scalings: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The exact gradient of the iterations done with respect to `x` and the logarithms of the sums
-    (None where both are all 1).
+    (None where those are not given, but all 1).
 
     Where the result and the scalings were not kept they are computed again.
     """
@@ -142,8 +142,9 @@ def backward(
     m, n = x.shape[-2:]
     dx = torch.empty_like(x, memory_format=torch.contiguous_format)
     d_rows = d_columns = None
-    if given.log_rows is not None or given.log_columns is not None:
+    if given.log_rows is not None:
         d_rows = torch.zeros(*batch_shape, m, dtype=torch.float64, device="cpu")
+    if given.log_columns is not None:
         d_columns = torch.zeros(*batch_shape, n, dtype=torch.float64, device="cpu")
     if not x.numel():
         return dx, d_rows, d_columns

@@ -55,6 +55,7 @@ template <class T, class W, bool LANES> struct Layout {
     W *as = nullptr, *bs = nullptr;            // scalings of rows and columns of the last `depth` steps
     int64_t depth = 2;
     double error = INFINITE;                   // the last that was looked at to see whether to stop
+    mutable bool other_way = false;            // of the next pass over the rows
 
     Layout(const Work& work, int64_t first, int parts, bool logarithms)
         : w(work), m(work.m), n(work.n), first(first), count(std::min<int64_t>(RN, work.batch - first)),
@@ -82,10 +83,14 @@ template <class T, class W, bool LANES> struct Layout {
     W* A(int64_t t) const { return as + t % depth * a_size; }
     W* B(int64_t t) const { return bs + t % (depth + 1) * b_size; }
 
-    // f(lo, hi, chunk) for the rows of every chunk.
+    // f(lo, hi, chunk) for the rows of every chunk. The two chunks of a thread take turns in being the
+    // first: what the pass before did last is still in the second cache.
     template <class F> void rows(F f) const {
         auto begin = [&](int64_t chunk) { return chunk == chunks ? m : m * chunk / chunks / 8 * 8; };
-        auto part = [&](int64_t c) {
+        const bool exchange = other_way && chunks % 2 == 0;
+        other_way = !other_way;
+        auto part = [&](int64_t k) {
+            const int64_t c = exchange ? k ^ 1 : k;
             const NoSubnormals mode; // of the thread that does it
             f(begin(c), begin(c + 1), c);
         };
@@ -221,7 +226,7 @@ template <class T, class W, bool LANES> struct Layout {
             if (!good[l]) continue;
             wanted[l] = false;
             for (int64_t i = 0; w.d_rows && i < m; ++i) w.d_rows[(first + l) * m + i] = d_rows[i * RN + l];
-            for (int64_t j = 0; w.d_rows && j < n; ++j) w.d_columns[(first + l) * n + j] = d_columns[j * RN + l];
+            for (int64_t j = 0; w.d_columns && j < n; ++j) w.d_columns[(first + l) * n + j] = d_columns[j * RN + l];
         }
     }
 };
