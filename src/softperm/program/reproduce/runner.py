@@ -166,9 +166,7 @@ def run_cell(cell: Cell, folder: Path, chosen: Settings) -> Result | None:
             return None
     else:
         run.require_new()
-    task = TASKS[cell.table](task_config)  # type: ignore[arg-type]
-    if begun:
-        run.require_data(task)
+    task: Task = run.load_task() if begun else TASKS[cell.table](task_config)  # type: ignore[arg-type]
 
     def create() -> AbstractContextManager[Lock]:
         return run.create(cell.table, task, task_config, config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import pickle
 import signal
 import sys
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from softperm._torch import end_workers
+from softperm.program.training.memory import give_back_freed_memory
 from softperm.program.training.signals import STOPPING
 
 Read = Callable[[Tensor], Tensor]
@@ -88,7 +88,7 @@ def _read_ahead(read: Read, steps: Sequence[Tensor], workers: int) -> Generator[
                 raise batch
             yield batch
             if number % _STEPS_A_TRIM == 0:
-                _give_back()
+                give_back_freed_memory()
     finally:
         atexit.unregister(end)
         end()
@@ -112,16 +112,6 @@ def _start(steps: _Steps, workers: int) -> Iterator[Tensor | Exception]:
             generator=torch.Generator(),  # it draws a seed, which must not be from the run's stream
         )
         return iter(loader)
-
-
-def _give_back() -> None:
-    """Let the system have the memory that was freed.
-
-    What comes from workers leaves gaps that glibc does not fill: hundreds of MB after some passes.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 def _as_it_is(step: Any) -> Any:

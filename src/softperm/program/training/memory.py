@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,12 +44,27 @@ def require_room(make_net: Callable[[], nn.Module]) -> None:
         )
 
 
+def _of_glibc(name: str) -> Any:
+    """A function of its allocator; None where there is another one."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+
+
 def keep_freed_memory() -> None:
     """Let this process keep what it frees, for the next step needs as much again.
 
     glibc gives it back to the system, which has to clear every page when it is touched again: that
     took longer than what a small network computes.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    mallopt = _of_glibc("mallopt")
     if mallopt is not None and mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK):
         mallopt(_TRIM_THRESHOLD, _FREE_MEMORY)
+
+
+def give_back_freed_memory() -> None:
+    """Let the system have what this process has freed.
+
+    What comes from workers leaves gaps that glibc does not fill: hundreds of MB after some passes.
+    """
+    trim = _of_glibc("malloc_trim")
+    if trim is not None:
+        trim(0)

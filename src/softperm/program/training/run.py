@@ -175,25 +175,11 @@ class Run:
             ValueError: the run is damaged, or its data are not those it began with.
             OSError: the data cannot be read.
         """
-        name, model, _ = self._read_model()
+        name, model, n_train = self._read_model()
         given = {}
         if only_test and isinstance(model, Puzzle):
             given["statistics"] = (model.mean, model.std)
         task: Task = TASKS[name](self.settings()[0], **given)  # type: ignore[arg-type]
-        self.require_data(task, only_test=only_test)
-        return task
-
-    def require_data(self, task: Task, *, only_test: bool = False) -> None:
-        """Refuse a task whose data are not those that the run began with.
-
-        Arguments:
-            task: The task, with the data that are there now.
-            only_test: Whether the training data do not matter.
-
-        Raises:
-            ValueError: they differ, or the run is damaged.
-        """
-        _, model, n_train = self._read_model()
         now = task.describe()
         for setting, value in asdict(model).items():
             if setting not in STATISTICS and now[setting] != value:
@@ -203,6 +189,7 @@ class Run:
                 )
         if not only_test:
             require_same_data(self.folder, task, model, n_train)
+        return task
 
     def save_weights(self, net: nn.Module) -> None:
         """Write the weights for use, apart from the checkpoint."""
