@@ -135,8 +135,6 @@ def common_batch(log_alpha: Tensor, tau: float | Tensor, shape: Shape) -> torch.
     shapes = [log_alpha.shape[:-2]]
     shapes += [given.shape for given in (tau, *shape[2:]) if isinstance(given, Tensor)]
     shapes += [sums.shape[:-1] for sums in shape[:2] if isinstance(sums, Tensor)]
-    if len(shapes) == 1:
-        return shapes[0]
     return broadcast_batch("log_alpha, tau, row_sums, col_sums, slack, n_rows and n_cols", *shapes)
 
 
